@@ -1,0 +1,285 @@
+/*
+ * allocator.h - cutting a region into blocks.
+ *
+ * kind                           what it is for
+ * HSHM_ALLOCATOR_STACK           a bump pointer: the fastest, no waste between blocks; room comes back from the top
+ * HSHM_ALLOCATOR_SCALABLE_PAGE   general use, memory bounded by CPUs (HSHM_E_NOTSUP in this build)
+ * HSHM_ALLOCATOR_THREAD_LOCAL    general use at high frequency (HSHM_E_NOTSUP in this build)
+ * HSHM_ALLOCATOR_MALLOC          the system's malloc, in this process only
+ *
+ *                 POSIX_SHM_MMAP  POSIX_MMAP  MALLOC                  ARRAY                        GPU kinds
+ * STACK           yes             yes         yes, this process only  yes; shared if the array is  no driver
+ * SCALABLE_PAGE   not yet         not yet     not yet                 not yet                      no driver
+ * THREAD_LOCAL    not yet         not yet     not yet                 not yet                      no driver
+ * MALLOC          no              no          yes, this process only  no                           no
+ *
+ * Whatever is "no" answers HSHM_E_NOTSUP with the reason when the allocator is created.
+ *
+ * Blocks
+ *   A block belongs to the heap, not to the process that took it: it stays when that process ends, and any process
+ *   attached to the heap may free it.  Blocks are 16-byte aligned, more on request, and not zeroed unless by
+ *   hshm_calloc().  A request of 0 bytes gives a block of its own that may be freed like any other.
+ *   Freeing what is not a live block of the heap (freed already, interior, foreign, wild) changes nothing and answers
+ *   HSHM_E_BADFREE, also in release builds.
+ *
+ * Threads and processes: every call is safe from several threads and processes at once, except where it says so.
+ * Signals: no call here but hshm_to_off() and hshm_to_addr() is async-signal-safe.
+ * Killed processes: SIGKILL in the middle of a call leaves the heap consistent and makes nobody wait; at most the one
+ * block (or, in a free, the room it gave back) that the call was about stays unusable until the stack is rewound.
+ *
+ * In a heap attached read-only, calls that would change it answer HSHM_E_PERM; in a forked child that could not reopen
+ * the region, all calls do.
+ */
+#ifndef HSHM_ALLOCATOR_H
+#define HSHM_ALLOCATOR_H
+
+#include <hshm/status.h>
+#include <hshm/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** How a region is cut.  The numbers are written into regions and never change. */
+typedef enum hshm_allocator_kind {
+    HSHM_ALLOCATOR_ANY = 0, /**< for hshm_allocator_get(): whatever kind it is */
+    HSHM_ALLOCATOR_STACK = 1,
+    HSHM_ALLOCATOR_SCALABLE_PAGE = 2,
+    HSHM_ALLOCATOR_THREAD_LOCAL = 3,
+    HSHM_ALLOCATOR_MALLOC = 4
+} hshm_allocator_kind;
+
+/** How hshm_allocator_create() works; start from HSHM_ALLOCATOR_OPTIONS_INIT.  NULL means just that. */
+typedef struct hshm_allocator_options {
+    size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow */
+} hshm_allocator_options;
+
+/* clang-format off */
+#define HSHM_ALLOCATOR_OPTIONS_INIT { sizeof(hshm_allocator_options) }
+/* clang-format on */
+
+/**
+ * Put a heap on a backend, register it in the manager, and make the region ready for others to attach.
+ *
+ * To fill in the custom header before others can see it is not possible: they may attach as soon as the call returns
+ * (or shortly before).  Make the last word that you store in it, atomically, the one that says "filled in".
+ *
+ * @param manager             NULL = hshm_manager_default()
+ * @param backend_id          a backend of this manager, created by it, without a heap yet
+ * @param allocator_id        not yet used in this manager
+ * @param custom_header_size  bytes for your own use at a fixed place in the region, zero when new; may be 0
+ * @param options             NULL = defaults
+ * @param ret_allocator       on success the heap, owned by the manager; may be NULL
+ * @return HSHM_OK, or, leaving the backend as it was:
+ *         HSHM_E_NOTFOUND  no such backend
+ *         HSHM_E_EXISTS    the backend has a heap already, or the id is registered in this manager
+ *         HSHM_E_INVAL     kind or struct_size is wrong, or the custom header does not fit into the region
+ *         HSHM_E_NOTSUP    that kind does not work on that backend; the sentence says why
+ *         HSHM_E_NOSPC     no memory for the handle
+ *         HSHM_E_PERM      the backend is attached read-only
+ */
+HSHM_API hshm_status hshm_allocator_create(hshm_manager *manager, hshm_backend_id backend_id,
+                                           hshm_allocator_id allocator_id, hshm_allocator_kind kind,
+                                           size_t custom_header_size, const hshm_allocator_options *options,
+                                           hshm_allocator **ret_allocator);
+
+/**
+ * The heap of that id.
+ * @param kind  what the caller expects, or HSHM_ALLOCATOR_ANY
+ * @return HSHM_OK, HSHM_E_NOTFOUND, HSHM_E_KIND (it is of another kind), or HSHM_E_INVAL (ret_allocator is NULL)
+ */
+HSHM_API hshm_status hshm_allocator_get(hshm_manager *manager, hshm_allocator_id allocator_id, hshm_allocator_kind kind,
+                                        hshm_allocator **ret_allocator);
+
+/**
+ * Forget the heap in this manager; the handle ends.  What is in the region stays, and others who are attached go on.
+ * @return HSHM_OK, or HSHM_E_NOTFOUND (harmless)
+ */
+HSHM_API hshm_status hshm_allocator_unregister(hshm_manager *manager, hshm_allocator_id allocator_id);
+
+/** The heap's kind. */
+HSHM_API hshm_allocator_kind hshm_allocator_kind_of(const hshm_allocator *allocator);
+
+/** The heap's id. */
+HSHM_API hshm_allocator_id hshm_allocator_id_of(const hshm_allocator *allocator);
+
+/**
+ * The caller's own bytes in the region: 64-byte aligned, zero when new, at the same offset in every process.
+ * Shared by all, so use atomic types in it.
+ *
+ * @param ret_size  the size that was asked for at create; may be NULL
+ * @return the address, or NULL if the heap was created without a custom header (no failure: the size is then 0)
+ */
+HSHM_API void *hshm_allocator_custom_header(hshm_allocator *allocator, size_t *ret_size);
+
+/**
+ * Allocate `size` bytes, 16-byte aligned.
+ *
+ * @return HSHM_OK, or, leaving *ret_ptr as it was:
+ *         HSHM_E_NOMEM  the heap has no room for it; smaller requests may still succeed
+ *         HSHM_E_INVAL  ret_ptr is NULL
+ *         HSHM_E_PERM   attached read-only
+ */
+HSHM_API hshm_status hshm_allocate(hshm_allocator *allocator, size_t size, hshm_ptr *ret_ptr);
+
+/** hshm_allocate() shaped like malloc: the address, or NULL, with the reason in hshm_last_status(). */
+HSHM_API void *hshm_malloc(hshm_allocator *allocator, size_t size);
+
+/** Like hshm_malloc() for `count` elements of `size` bytes, zeroed.  A product that overflows is HSHM_E_NOMEM. */
+HSHM_API void *hshm_calloc(hshm_allocator *allocator, size_t count, size_t size);
+
+/**
+ * Allocate `size` bytes at a multiple of `alignment`.
+ *
+ * The address is aligned in every process: regions of the named kinds are mapped at multiples of the largest power of
+ * two that fits into them (where the address space allows it; the calling process's address is aligned in any case).
+ *
+ * @param alignment  a power of two; anything up to 16 gives 16
+ * @return as hshm_allocate(), and HSHM_E_INVAL when alignment is no power of two
+ */
+HSHM_API hshm_status hshm_allocate_aligned(hshm_allocator *allocator, size_t size, size_t alignment, hshm_ptr *ret_ptr);
+
+/** hshm_allocate_aligned() shaped like C11's aligned_alloc. */
+HSHM_API void *hshm_aligned_alloc(hshm_allocator *allocator, size_t alignment, size_t size);
+
+/**
+ * Change the size of a block, in place where it can be; otherwise it moves and its content up to the smaller of both
+ * sizes moves with it.  A null *inout_ptr (addr and shm.off) allocates.  A size of 0 gives a block of the smallest size,
+ * it does not free.  The new part is not zeroed, and a block that moved is only 16-byte aligned.
+ *
+ * @param inout_ptr  a live block of this heap (by addr, or by shm.off when addr is NULL), owned by the caller
+ * @return HSHM_OK, or, leaving block and *inout_ptr as they were: HSHM_E_NOMEM, HSHM_E_BADFREE, HSHM_E_INVAL, HSHM_E_PERM
+ */
+HSHM_API hshm_status hshm_reallocate(hshm_allocator *allocator, hshm_ptr *inout_ptr, size_t size);
+
+/** hshm_reallocate() shaped like realloc; on failure NULL, and the block is as it was. */
+HSHM_API void *hshm_realloc(hshm_allocator *allocator, void *addr, size_t size);
+
+/**
+ * Free a block and null *inout_ptr.  A null pointer is fine.
+ *
+ * @param inout_ptr  the block, by addr, or by shm.off when addr is NULL; shm.allocator must be the heap's own when
+ *                   shm.off is used
+ * @return HSHM_OK, or, changing nothing: HSHM_E_BADFREE, HSHM_E_INVAL (inout_ptr is NULL), HSHM_E_PERM (read-only)
+ */
+HSHM_API hshm_status hshm_deallocate(hshm_allocator *allocator, hshm_ptr *inout_ptr);
+
+/** Free a block by its address.  NULL is fine.  @return HSHM_OK, HSHM_E_BADFREE, HSHM_E_PERM */
+HSHM_API hshm_status hshm_free(hshm_allocator *allocator, void *addr);
+
+/**
+ * How many bytes of a block may be used: at least what was asked for.
+ * @return 0 when `addr` is not a live block of this heap (and HSHM_E_BADFREE as last status), or is NULL
+ */
+HSHM_API size_t hshm_usable_size(hshm_allocator *allocator, const void *addr);
+
+/** A live block, as hshm_visit_blocks() shows it. */
+typedef struct hshm_block {
+    void *addr;    /**< in this process           */
+    hshm_off off;  /**< in every process          */
+    uint64_t size; /**< usable bytes              */
+} hshm_block;
+
+/** Called for each block; anything but 0 ends the visit. */
+typedef int (*hshm_visit_fn)(const hshm_block *block, void *arg);
+
+/**
+ * Show every live block, at ascending offsets (MALLOC: in no order).  Safe while others work on the heap: blocks that
+ * come or go meanwhile may or may not be shown.  The function must not allocate from or free into a MALLOC heap.
+ *
+ * @return HSHM_OK (also when fn ended it), HSHM_E_INVAL (fn is NULL)
+ */
+HSHM_API hshm_status hshm_visit_blocks(hshm_allocator *allocator, hshm_visit_fn fn, void *arg);
+
+/**
+ * Give free memory back to the system, keeping `keep` free bytes.
+ *
+ * STACK: the pages above the top; the caller guarantees that nobody allocates meanwhile.  Regions made with
+ * HSHM_COMMIT_RESERVE or _PREFAULT keep what was reserved (HSHM_E_NOTSUP), and so does an ARRAY.
+ * MALLOC: asks malloc_trim().
+ *
+ * @param ret_bytes  how much was given back; may be NULL
+ * @return HSHM_OK, HSHM_E_NOTSUP, HSHM_E_PERM (read-only), HSHM_E_SYSTEM
+ */
+HSHM_API hshm_status hshm_trim(hshm_allocator *allocator, uint64_t keep, uint64_t *ret_bytes);
+
+/** A height of the stack, for hshm_stack_rewind().  The same in every process. */
+typedef uint64_t hshm_stack_height;
+
+/**
+ * Remember how high the stack is.
+ * @return HSHM_OK, HSHM_E_KIND (not a Stack), HSHM_E_INVAL (ret_height is NULL)
+ */
+HSHM_API hshm_status hshm_stack_mark(hshm_allocator *allocator, hshm_stack_height *ret_height);
+
+/**
+ * Free every block that lies above a mark, whoever took it.
+ *
+ * The caller guarantees that no thread or process uses those blocks any more, nor allocates or frees in this heap
+ * meanwhile.  Room that a killed process left unusable above the mark comes back too.
+ *
+ * @return HSHM_OK, HSHM_E_KIND (not a Stack), HSHM_E_INVAL (the mark is above the top, or cuts a live block: it was
+ *         taken before what lies under it was freed and taken anew), HSHM_E_PERM (read-only)
+ */
+HSHM_API hshm_status hshm_stack_rewind(hshm_allocator *allocator, hshm_stack_height height);
+
+/** hshm_stack_rewind() to the bottom: the whole heap is free. */
+HSHM_API hshm_status hshm_stack_reset(hshm_allocator *allocator);
+
+/** What hshm_stats_get() tells; set struct_size with HSHM_STATS_INIT. */
+typedef struct hshm_stats {
+    size_t struct_size;    /**< in: sizeof(hshm_stats); only so many bytes are written                              */
+    uint64_t region_bytes; /**< the whole region                                                                    */
+    uint64_t data_bytes;   /**< of these, for blocks                                                                */
+    uint64_t live_bytes;   /**< in blocks that are allocated, rounded as the allocator rounds                       */
+    uint64_t live_blocks;  /**< how many they are                                                                   */
+    uint64_t used_bytes;   /**< STACK: up to the top, freed blocks beneath it included; MALLOC: live_bytes          */
+    uint64_t peak_bytes;   /**< the most that used_bytes ever was                                                   */
+    uint64_t free_bytes;   /**< data_bytes - live_bytes                                                             */
+    uint64_t largest_free; /**< the largest block that would fit now (alignment 16)                                 */
+    uint64_t allocs;       /**< blocks ever taken;  STACK: live_blocks + frees, blocks lost to kills not counted    */
+    uint64_t frees;        /**< blocks ever freed, by rewinds too                                                   */
+    uint64_t failures;     /**< requests that found no room                                                         */
+    uint64_t committed;    /**< bytes of the region that the system holds now                                       */
+    double fragmentation;  /**< 1 - largest_free / free_bytes; 0 when nothing is free                               */
+} hshm_stats;
+
+/* clang-format off */
+#define HSHM_STATS_INIT { .struct_size = sizeof(hshm_stats) }
+/* clang-format on */
+
+/**
+ * Count what the heap holds.  Correct across processes, and safe while others work: each figure is then one of a
+ * moment during the call.  STACK: reads the table of blocks, so it takes time in proportion to used_bytes (about 4 ms a
+ * GiB); MALLOC: no more than a few loads.
+ *
+ * @return HSHM_OK, or HSHM_E_INVAL (NULL, wrong struct_size)
+ */
+HSHM_API hshm_status hshm_stats_get(hshm_allocator *allocator, hshm_stats *ret_stats);
+
+/* The part of a heap's handle that the two functions below need.  First in every handle; part of the ABI. */
+struct hshm_allocator_base {
+    unsigned char *base;
+};
+
+/** The offset, for every process, of an address in the heap.  NULL gives HSHM_OFF_NULL.  Unchecked; signal-safe. */
+static inline hshm_off
+hshm_to_off(const hshm_allocator *allocator, const void *addr)
+{
+    const struct hshm_allocator_base *view = (const struct hshm_allocator_base *)(const void *)allocator;
+    return addr == NULL ? HSHM_OFF_NULL : (hshm_off)((uintptr_t)addr - (uintptr_t)view->base);
+}
+
+/** The address, in this process, of an offset.  HSHM_OFF_NULL gives NULL.  Unchecked (hshm_resolve checks); signal-safe. */
+static inline void *
+hshm_to_addr(const hshm_allocator *allocator, hshm_off off)
+{
+    const struct hshm_allocator_base *view = (const struct hshm_allocator_base *)(const void *)allocator;
+    return off == HSHM_OFF_NULL ? NULL : (void *)((uintptr_t)view->base + (uintptr_t)off);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

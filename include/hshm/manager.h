@@ -1,0 +1,54 @@
+/*
+ * manager.h - a process's list of backends and allocators.
+ *
+ * Most programs use the default manager and pass NULL.  An explicit manager is a list of its own: it may attach to
+ * regions that another manager of the same process holds (at another address, under a slot of its own), and uses ids
+ * without regard to other managers.
+ *
+ * All calls are safe from several threads.  None is async-signal-safe.
+ */
+#ifndef HSHM_MANAGER_H
+#define HSHM_MANAGER_H
+
+#include <hshm/status.h>
+#include <hshm/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The manager that NULL stands for.  Never fails, never ends. */
+HSHM_API hshm_manager *hshm_manager_default(void);
+
+/**
+ * Make an empty manager.
+ * @return HSHM_OK, HSHM_E_INVAL (ret_manager is NULL), or HSHM_E_NOSPC (no memory)
+ */
+HSHM_API hshm_status hshm_manager_create(hshm_manager **ret_manager);
+
+/**
+ * Detach from everything that is registered and free the manager.  Names stay; hshm_backend_destroy() removes those.
+ * NULL and the default manager: the default manager is emptied, and stays.
+ */
+HSHM_API void hshm_manager_destroy(hshm_manager *manager);
+
+/**
+ * The address, in this process, of a pointer that came from another one.
+ * A null pointer gives NULL.  The offset is checked to lie inside the heap's data or custom header.
+ *
+ * @return HSHM_OK, HSHM_E_NOTFOUND (no such allocator in this manager), or HSHM_E_INVAL (outside the heap)
+ */
+HSHM_API hshm_status hshm_resolve(hshm_manager *manager, hshm_shm_ptr pointer, void **ret_addr);
+
+/**
+ * The form that travels, for an address in any heap of this manager.  NULL gives the null pointer.
+ *
+ * @return HSHM_OK, or HSHM_E_NOTFOUND (the address lies in no heap of this manager)
+ */
+HSHM_API hshm_status hshm_identify(hshm_manager *manager, const void *addr, hshm_shm_ptr *ret_pointer);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
