@@ -1,0 +1,32 @@
+/*
+ * file_region.h - what the two kinds that live in files share: POSIX shared memory and mapped files.
+ *
+ * They differ in how a url becomes a file; struct file_kind says that, and the rest is common.
+ */
+#ifndef HSHM_BACKEND_FILE_REGION_H
+#define HSHM_BACKEND_FILE_REGION_H
+
+#include "backend/backend.h"
+
+struct file_kind {
+    const char *folder; /* where all names lie; NULL = the url is a path       */
+    bool takes_memory;  /* pages are memory that a container's limit counts    */
+    /* Open, and remove, the file of that name; as open(2) and unlink(2).  `flags` without O_TMPFILE. */
+    int (*open_name)(const char *url, int flags, mode_t mode);
+    int (*unlink_name)(const char *url);
+};
+
+/* The functions of struct backend_ops, for any kind with `files`. */
+uint64_t file_round_size(uint64_t size);
+hshm_status file_obtain(const struct create_request *request, struct region *region);
+hshm_status file_publish(struct region *region);
+hshm_status file_open(const hshm_attach_options *options, struct region *region);
+bool file_still_named(const struct region *region);
+hshm_status file_unname(struct region *region);
+hshm_status file_remove(const struct backend_ops *ops, const char *url);
+hshm_status file_promise(struct region *region, uint64_t off, uint64_t size);
+hshm_status file_give_back(struct region *region, uint64_t off, uint64_t size);
+uint64_t file_committed(const struct region *region);
+void file_release(struct region *region);
+
+#endif

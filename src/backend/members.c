@@ -1,0 +1,359 @@
+/*
+ * members.c - slots, and the locks that prove that their owners live.
+ *
+ * Joining, for a writer:
+ *     1. open a description of our own            (fork guard held from here)
+ *     2. gate, shared                              no remover can be inside; none can get in while we hold it
+ *     3. lock the bytes of a slot, exclusively     ours: whoever had it is dead
+ *     4. look whether the name still leads here    else we joined a region that was removed between open and gate
+ *     5. fill in the slot, let go of the gate
+ *     6. a mapping holds the description, close it (fork guard released)
+ * A kill between any two steps drops our locks with us; a slot word that was written stays TAKEN, and whoever finds its
+ * bytes unlocked takes it over.
+ *
+ * The kept descriptor (region.fd) is another description, without locks: it asks about others, and through it a forked
+ * child finds the file again.
+ *
+ * A slot in a region without a file (an array) is a word changed by CAS.  Nobody is ever taken for dead there.
+ */
+#include "backend/members.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backend/file_region.h"
+#include "base/error.h"
+#include "sync/clock.h"
+#include "sync/fork_guard.h"
+
+enum {
+    GATE_PATIENCE_MS = 50 /* a remover holds the gate for some microseconds, unless it was stopped */
+};
+
+static bool
+has_file(const struct region *region)
+{
+    return region->ops->files != NULL;
+}
+
+static uint64_t
+slot_lock_off(uint32_t slot)
+{
+    return sizeof(struct region_header) + (uint64_t)slot * sizeof(struct region_slot);
+}
+
+static bool
+is_same_file(const struct region *region, int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_dev == region->device && st.st_ino == region->inode;
+}
+
+/* The user may close every descriptor, and reuse the number: before each use, see whether it is still ours. */
+static bool
+fd_is_ours(const struct region *region)
+{
+    return region->fd >= 0 && is_same_file(region, region->fd);
+}
+
+int
+region_reopen(struct region *region, int flags)
+{
+    int fd = -1;
+    if (fd_is_ours(region)) {
+        char path[32];
+        (void)snprintf(path, sizeof path, "/proc/self/fd/%d", region->fd);
+        fd = open(path, flags | O_CLOEXEC);
+    }
+    if (fd < 0)
+        fd = region->ops->files->open_name(region->unseen_name != NULL ? region->unseen_name : region->url,
+                                           flags | O_NONBLOCK, 0);
+    if (fd >= 0 && !is_same_file(region, fd)) {
+        (void)close(fd);
+        errno = ENOENT;
+        return -1;
+    }
+    return fd;
+}
+
+int
+region_fd(struct region *region)
+{
+    if (!fd_is_ours(region))
+        region->fd = region_reopen(region, region->read_only ? O_RDONLY : O_RDWR);
+    return region->fd;
+}
+
+static void
+fill_slot(struct region_slot *slot)
+{
+    slot->pid = (uint32_t)getpid();
+    slot->uid = (uint32_t)getuid();
+    slot->pid_namespace = life_pid_namespace();
+    slot->start_time = life_start_time();
+    slot->attached_ns = clock_wall_ns();
+    store_relaxed(&slot->log, 0);
+    memset(slot->command, 0, sizeof slot->command);
+    (void)snprintf(slot->command, sizeof slot->command, "%s", program_invocation_short_name);
+    /* Pairs with the acquire in whoever shows slots to people: they see the lines above with it. */
+    store_release(&slot->state, SLOT_TAKEN);
+}
+
+/* Try to own one slot by its lock.  0, EAGAIN, or another errno. */
+static int
+try_slot(struct region *region, int lock_fd, uint32_t slot)
+{
+    const int error = life_lock(lock_fd, LOCK_EXCLUSIVE, slot_lock_off(slot), sizeof(struct region_slot));
+    if (error == 0) {
+        fill_slot(&region->slots[slot]);
+        region->slot = slot;
+    }
+    return error;
+}
+
+/*
+ * Lowest slots first, so that small groups touch little memory: one that looks free, else one whose owner is dead.
+ * (Asking the kernel about each slot that looks taken would make the 1000th attach slow.)
+ */
+static hshm_status
+take_slot(struct region *region, int lock_fd)
+{
+    for (int round = 0; round < 2; round++) {
+        const uint32_t wanted = round == 0 ? SLOT_FREE : SLOT_TAKEN;
+        for (uint32_t slot = 0; slot < region->slot_count; slot++) {
+            if (load_acquire(&region->slots[slot].state) != wanted)
+                continue;
+            const int error = try_slot(region, lock_fd, slot);
+            if (error == 0)
+                return HSHM_OK;
+            if (error != EAGAIN)
+                return fail(HSHM_E_SYSTEM,
+                            "cannot lock slot %u of %s: %s; open file description locks are needed, which "
+                            "some file systems lack",
+                            slot, region_name(region).s, errno_text(error));
+        }
+    }
+    return fail(HSHM_E_LIMIT,
+                "cannot attach to %s: all its %u slots are taken by live processes; create it with more "
+                "(hshm_backend_options.slots)",
+                region_name(region).s, region->slot_count);
+}
+
+/* Without a file: by CAS, and only slots that were given back. */
+static hshm_status
+take_slot_without_file(struct region *region)
+{
+    for (uint32_t slot = 0; slot < region->slot_count; slot++) {
+        uint32_t found = SLOT_FREE;
+        /* Pairs with the release in members_leave(): the one before us is done with the slot's words. */
+        if (!cas_acq_rel(&region->slots[slot].state, &found, SLOT_TAKEN))
+            continue;
+        fill_slot(&region->slots[slot]);
+        region->slot = slot;
+        return HSHM_OK;
+    }
+    return fail(HSHM_E_LIMIT,
+                "cannot attach to %s: all its %u slots are taken; create it with more "
+                "(hshm_backend_options.slots)",
+                region_name(region).s, region->slot_count);
+}
+
+static hshm_status
+open_failed(const struct region *region, int error)
+{
+    if (error == EMFILE || error == ENFILE)
+        return fail(HSHM_E_NOSPC, "cannot reopen %s for its lock: %s; raise `ulimit -n`", region_name(region).s,
+                    errno_text(error));
+    if (error == EACCES || error == EPERM)
+        return fail(HSHM_E_PERM, "cannot reopen %s for its lock: %s; this process (uid %u) may not open it any more",
+                    region_name(region).s, errno_text(error), (unsigned)getuid());
+    if (error == ENOENT)
+        return fail(HSHM_E_NOTFOUND,
+                    "%s cannot be reached any more: its descriptor was closed and its name is gone or "
+                    "leads elsewhere",
+                    region_name(region).s);
+    return fail(HSHM_E_SYSTEM, "cannot reopen %s for its lock: %s", region_name(region).s, errno_text(error));
+}
+
+static hshm_status
+take_gate(struct region *region, int lock_fd)
+{
+    struct wait wait = wait_begin(GATE_PATIENCE_MS);
+    for (;;) {
+        const int error = life_lock(lock_fd, LOCK_SHARED, LOCK_GATE_OFF, LOCK_BYTES);
+        if (error == 0)
+            return HSHM_OK;
+        if (error != EAGAIN)
+            return fail(HSHM_E_SYSTEM,
+                        "cannot lock the gate of %s: %s; open file description locks are needed, which some "
+                        "file systems lack",
+                        region_name(region).s, errno_text(error));
+        if (!wait_more(&wait))
+            return fail(HSHM_E_BUSY, "%s is being removed by another process; try again", region_name(region).s);
+    }
+}
+
+static hshm_status
+take_place(struct region *region, int lock_fd)
+{
+    if (!region->read_only)
+        return take_slot(region, lock_fd);
+    const int error = life_lock(lock_fd, LOCK_SHARED, LOCK_READERS_OFF, LOCK_BYTES);
+    if (error != 0)
+        return fail(HSHM_E_SYSTEM, "cannot lock %s as a reader: %s", region_name(region).s, errno_text(error));
+    return HSHM_OK;
+}
+
+/* Steps 2 to 6 above; `named` = the region can be removed by others meanwhile. */
+static hshm_status
+join_through(struct region *region, int lock_fd, bool named)
+{
+    hshm_status status = named ? take_gate(region, lock_fd) : HSHM_OK;
+    if (status == HSHM_OK)
+        status = take_place(region, lock_fd);
+    if (status == HSHM_OK && named && !region->ops->still_named(region))
+        status = fail(HSHM_E_NOTFOUND, "%s was removed while this process attached", region_name(region).s);
+    if (status == HSHM_OK) {
+        const int error = life_hold(lock_fd, &region->life);
+        if (error != 0)
+            status = fail(HSHM_E_NOSPC,
+                          "cannot map the page that holds the lock on %s: %s; raise `ulimit -v` or "
+                          "vm.max_map_count",
+                          region_name(region).s, errno_text(error));
+    }
+    if (status != HSHM_OK && region->slot != NO_SLOT) {
+        store_release(&region->slots[region->slot].state, SLOT_FREE);
+        region->slot = NO_SLOT;
+    }
+    if (named)
+        life_unlock(lock_fd, LOCK_GATE_OFF, LOCK_BYTES);
+    return status;
+}
+
+static hshm_status
+join(struct region *region, bool named)
+{
+    if (!has_file(region))
+        return region->read_only ? HSHM_OK : take_slot_without_file(region);
+
+    fork_guard_enter();
+    hshm_status status;
+    const int lock_fd = region_reopen(region, region->read_only ? O_RDONLY : O_RDWR);
+    if (lock_fd < 0) {
+        status = open_failed(region, errno);
+    } else {
+        status = join_through(region, lock_fd, named);
+        (void)close(lock_fd);
+    }
+    fork_guard_leave();
+    return status;
+}
+
+hshm_status
+members_found(struct region *region)
+{
+    return join(region, false);
+}
+
+hshm_status
+members_join(struct region *region)
+{
+    return join(region, true);
+}
+
+hshm_status
+members_rejoin(struct region *region)
+{
+    /* The lock stayed with the parent: the page that holds it is not mapped here. */
+    region->life = (struct life){ 0 };
+    if (!has_file(region))
+        return HSHM_OK;
+    region->slot = NO_SLOT;
+    /*
+     * No gate, and no look at the name: the parent is attached, so no remover can be inside; and a heap whose name was
+     * removed on purpose is the child's as much as the parent's.  (A parent that dies now leaves a moment in which a
+     * remover may take the name away; the memory stays with us all the same.)
+     */
+    return join(region, false);
+}
+
+/* Only with the gate closed: then nobody can join or leave between the question and what follows from it. */
+static bool
+is_last(const struct region *region, int gate_fd)
+{
+    const uint64_t own = slot_lock_off(region->slot);
+    const uint64_t behind = own + sizeof(struct region_slot);
+    return life_is_held(gate_fd, LOCK_BYTES, own - LOCK_BYTES) == 0 && life_is_held(gate_fd, behind, LOCK_TO_END) == 0;
+}
+
+/* Shut everyone else out of joining and leaving.  The descriptor to unlock, or -1 when that cannot be done. */
+static int
+close_gate(struct region *region)
+{
+    const int fd = region_fd(region);
+    struct wait wait = wait_begin(GATE_PATIENCE_MS);
+    while (fd >= 0) {
+        const int error = life_lock(fd, LOCK_EXCLUSIVE, LOCK_GATE_OFF, LOCK_BYTES);
+        if (error == 0)
+            return fd;
+        if (error != EAGAIN || !wait_more(&wait))
+            break;
+    }
+    return -1;
+}
+
+static void
+give_slot(struct region *region)
+{
+    if (region->slot != NO_SLOT) {
+        /* Pairs with the acquires of those who take the slot next. */
+        store_release(&region->slots[region->slot].state, SLOT_FREE);
+        region->slot = NO_SLOT;
+    }
+    life_drop(&region->life);
+}
+
+void
+members_leave(struct region *region)
+{
+    if (!(region->ops->caps & BACKEND_PERSISTS) || region->slot == NO_SLOT) {
+        give_slot(region);
+        return;
+    }
+    /* The bulk goes out while others may still come and go; behind the gate little is left to write. */
+    const bool written = region->ops->sync(region) == HSHM_OK;
+    const int gate_fd = close_gate(region);
+    if (gate_fd >= 0 && written && is_last(region, gate_fd) && region->ops->sync(region) == HSHM_OK) {
+        /* A power loss before the second sync finds the flag still down: safe. */
+        store_release(&region_header(region)->clean, 1);
+        (void)region->ops->sync(region);
+    }
+    give_slot(region);
+    if (gate_fd >= 0)
+        life_unlock(gate_fd, LOCK_GATE_OFF, LOCK_BYTES);
+}
+
+bool
+members_is_alive(struct region *region, uint32_t slot)
+{
+    if (load_acquire(&region->slots[slot].state) != SLOT_TAKEN)
+        return false;
+    if (slot == region->slot || !has_file(region))
+        return true;
+    const int fd = region_fd(region);
+    return fd < 0 || life_is_held(fd, slot_lock_off(slot), sizeof(struct region_slot)) != 0;
+}
+
+uint32_t
+members_alive(struct region *region)
+{
+    uint32_t alive = 0;
+    for (uint32_t slot = 0; slot < region->slot_count; slot++)
+        alive += members_is_alive(region, slot);
+    return alive;
+}
