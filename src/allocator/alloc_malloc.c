@@ -1,0 +1,430 @@
+/*
+ * alloc_malloc.c - the system's malloc behind the same calls.
+ *
+ * The blocks are malloc's, the limit and the counters are ours: live bytes never exceed the data that the region was
+ * given.  Which addresses are live stands in a set apart from the blocks, so that wrong frees are found out before
+ * malloc sees them.  The set is split into shards by address, each with a lock of this process: a Malloc heap has no
+ * other users.
+ *
+ * A shard is a table with open addressing, at most three quarters full; removing moves followers back, so there are no
+ * tombstones.  (Knuth, The Art of Computer Programming vol. 3, 6.4, algorithm R.)
+ */
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "allocator/allocator.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "sync/local_lock.h"
+
+enum {
+    SHARDS = 64,
+    SHARD_FIRST_CAPACITY = 64 /* a power of two */
+};
+
+/* Local: addresses of live blocks; 0 = empty place. */
+struct shard {
+    alignas(CACHE_LINE) struct local_lock lock;
+    uintptr_t *places;
+    size_t capacity; /* a power of two, or 0 */
+    size_t count;
+};
+
+struct block_set {
+    struct shard shards[SHARDS];
+};
+
+static uint64_t
+hash(uintptr_t addr)
+{
+    return ((uint64_t)addr >> 4) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static struct shard *
+shard_of(const hshm_allocator *a, uintptr_t addr)
+{
+    return &a->live->shards[hash(addr) >> 58];
+}
+
+static size_t
+home_of(const struct shard *shard, uintptr_t addr)
+{
+    return (size_t)(hash(addr) >> 20) & (shard->capacity - 1);
+}
+
+/* Where addr is, or the empty place where it would be. */
+static size_t
+find_place(const struct shard *shard, uintptr_t addr)
+{
+    size_t at = home_of(shard, addr);
+    while (shard->places[at] != 0 && shard->places[at] != addr)
+        at = (at + 1) & (shard->capacity - 1);
+    return at;
+}
+
+static bool
+grow_shard(struct shard *shard)
+{
+    const size_t capacity = shard->capacity == 0 ? SHARD_FIRST_CAPACITY : shard->capacity * 2;
+    struct shard grown = { .places = calloc(capacity, sizeof *grown.places), .capacity = capacity };
+    if (grown.places == NULL)
+        return false;
+    for (size_t i = 0; i < shard->capacity; i++) {
+        if (shard->places[i] != 0)
+            grown.places[find_place(&grown, shard->places[i])] = shard->places[i];
+    }
+    free(shard->places);
+    shard->places = grown.places;
+    shard->capacity = capacity;
+    return true;
+}
+
+/* False without memory for it; one place stays empty always, so that searches end. */
+static bool
+insert(hshm_allocator *a, uintptr_t addr)
+{
+    struct shard *shard = shard_of(a, addr);
+    local_lock_take(&shard->lock);
+    const bool crowded = (shard->count + 1) * 4 > shard->capacity * 3;
+    const bool room = (crowded && grow_shard(shard)) || shard->count + 1 < shard->capacity;
+    if (room) {
+        shard->places[find_place(shard, addr)] = addr;
+        shard->count++;
+    }
+    local_lock_give(&shard->lock);
+    return room;
+}
+
+static void
+close_gap(struct shard *shard, size_t gap)
+{
+    const size_t mask = shard->capacity - 1;
+    for (size_t at = (gap + 1) & mask; shard->places[at] != 0; at = (at + 1) & mask) {
+        /* May it move back to the gap?  Only if its home does not lie behind the gap. */
+        const size_t home = home_of(shard, shard->places[at]);
+        if (((at - home) & mask) >= ((at - gap) & mask)) {
+            shard->places[gap] = shard->places[at];
+            gap = at;
+        }
+    }
+    shard->places[gap] = 0;
+}
+
+/* Own a live block: of several that try, one is told true. */
+static bool
+take_out(hshm_allocator *a, uintptr_t addr)
+{
+    struct shard *shard = shard_of(a, addr);
+    bool found = false;
+    local_lock_take(&shard->lock);
+    if (shard->capacity != 0) {
+        const size_t at = find_place(shard, addr);
+        found = addr != 0 && shard->places[at] == addr;
+        if (found) {
+            close_gap(shard, at);
+            shard->count--;
+        }
+    }
+    local_lock_give(&shard->lock);
+    return found;
+}
+
+static bool
+is_live(hshm_allocator *a, uintptr_t addr)
+{
+    struct shard *shard = shard_of(a, addr);
+    local_lock_take(&shard->lock);
+    const bool found = addr != 0 && shard->capacity != 0 && shard->places[find_place(shard, addr)] == addr;
+    local_lock_give(&shard->lock);
+    return found;
+}
+
+/* ---- counting ---- */
+
+static void
+note_peak(struct malloc_root *root, uint64_t bytes)
+{
+    uint64_t peak = load_relaxed(&root->peak_bytes);
+    while (peak < bytes && !atomic_compare_exchange_weak_explicit(&root->peak_bytes, &peak, bytes, memory_order_relaxed,
+                                                                  memory_order_relaxed))
+        ;
+}
+
+/* Take so many bytes of the heap's limit.  False when they are not there. */
+static bool
+charge(hshm_allocator *a, uint64_t bytes)
+{
+    uint64_t live = load_relaxed(&a->counters->live_bytes);
+    do {
+        if (live > a->layout.data_size || bytes > a->layout.data_size - live)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&a->counters->live_bytes, &live, live + bytes, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    note_peak(a->counters, live + bytes);
+    return true;
+}
+
+static void
+discharge(hshm_allocator *a, uint64_t bytes)
+{
+    (void)atomic_fetch_sub_explicit(&a->counters->live_bytes, bytes, memory_order_relaxed);
+}
+
+static void
+count(_Atomic uint64_t *counter)
+{
+    (void)atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static uint64_t
+room_left(const hshm_allocator *a)
+{
+    const uint64_t live = load_relaxed(&a->counters->live_bytes);
+    return live < a->layout.data_size ? a->layout.data_size - live : 0;
+}
+
+static NO_INLINE void *
+no_room(hshm_allocator *a, size_t size)
+{
+    count(&a->counters->failures);
+    return allocator_no_room(a, size, room_left(a));
+}
+
+/* ---- blocks ---- */
+
+/* Enter what malloc gave into the books, or give it back. */
+static void *
+admit(hshm_allocator *a, void *addr, size_t size)
+{
+    if (addr == NULL)
+        return no_room(a, size);
+    const uint64_t bytes = malloc_usable_size(addr);
+    if (charge(a, bytes)) {
+        if (insert(a, (uintptr_t)addr)) {
+            count(&a->counters->live_blocks);
+            count(&a->counters->allocs);
+            return addr;
+        }
+        discharge(a, bytes);
+    }
+    free(addr);
+    return no_room(a, size);
+}
+
+static void *
+malloc_malloc(hshm_allocator *a, size_t size)
+{
+    /* Asked first, so that malloc is not made to find room for what the limit forbids. */
+    if (size > room_left(a))
+        return no_room(a, size);
+    return admit(a, malloc(size == 0 ? 1 : size), size);
+}
+
+static void *
+malloc_aligned(hshm_allocator *a, size_t size, size_t alignment)
+{
+    void *addr = NULL;
+    if (size > room_left(a) || posix_memalign(&addr, alignment, size == 0 ? 1 : size) != 0)
+        return no_room(a, size);
+    return admit(a, addr, size);
+}
+
+static hshm_status
+malloc_free(hshm_allocator *a, void *addr)
+{
+    if (addr == NULL)
+        return HSHM_OK;
+    if (!take_out(a, (uintptr_t)addr))
+        return allocator_bad_free(a, addr);
+    discharge(a, malloc_usable_size(addr));
+    (void)atomic_fetch_sub_explicit(&a->counters->live_blocks, 1, memory_order_relaxed);
+    count(&a->counters->frees);
+    free(addr);
+    return HSHM_OK;
+}
+
+static void *
+malloc_realloc(hshm_allocator *a, void *addr, size_t size)
+{
+    /* Out of the set while malloc may move it: nobody can free it meanwhile. */
+    if (!take_out(a, (uintptr_t)addr)) {
+        (void)allocator_bad_free(a, addr);
+        return NULL;
+    }
+    const uint64_t old_bytes = malloc_usable_size(addr);
+    void *moved = NULL;
+    uint64_t new_bytes = 0;
+    if (size <= old_bytes || size - old_bytes <= room_left(a))
+        moved = realloc(addr, size == 0 ? 1 : size);
+    if (moved != NULL) {
+        new_bytes = malloc_usable_size(moved);
+        /* Rounding may go a little beyond the limit here: the block has moved, and cannot be refused any more. */
+        (void)atomic_fetch_add_explicit(&a->counters->live_bytes, new_bytes - old_bytes, memory_order_relaxed);
+        note_peak(a->counters, load_relaxed(&a->counters->live_bytes));
+    }
+    /* A place is there: one was just taken out, and shards are grown long before they are full. */
+    (void)insert(a, (uintptr_t)(moved != NULL ? moved : addr));
+    return moved != NULL ? moved : no_room(a, size);
+}
+
+static size_t
+malloc_usable(hshm_allocator *a, const void *addr)
+{
+    return is_live(a, (uintptr_t)addr) ? malloc_usable_size((void *)(uintptr_t)addr) : 0;
+}
+
+static bool
+malloc_owns(hshm_allocator *a, const void *addr)
+{
+    return is_live(a, (uintptr_t)addr);
+}
+
+static hshm_status
+malloc_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &a->live->shards[i];
+        int stop = 0;
+        local_lock_take(&shard->lock);
+        for (size_t at = 0; at < shard->capacity && stop == 0; at++) {
+            void *addr = (void *)shard->places[at];
+            if (addr == NULL)
+                continue;
+            const hshm_block block = { addr, hshm_to_off(a, addr), malloc_usable_size(addr) };
+            stop = fn(&block, arg);
+        }
+        local_lock_give(&shard->lock);
+        if (stop != 0)
+            break;
+    }
+    return HSHM_OK;
+}
+
+static hshm_status
+malloc_give_back(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
+{
+    (void)a;
+    *ret_bytes = 0; /* malloc_trim tells whether, not how much */
+    (void)malloc_trim((size_t)keep);
+    return HSHM_OK;
+}
+
+static void
+malloc_stats_of(hshm_allocator *a, hshm_stats *ret_stats)
+{
+    const struct malloc_root *root = a->counters;
+    ret_stats->live_bytes = load_relaxed(&root->live_bytes);
+    ret_stats->live_blocks = load_relaxed(&root->live_blocks);
+    ret_stats->used_bytes = ret_stats->live_bytes;
+    ret_stats->peak_bytes = load_relaxed(&root->peak_bytes);
+    ret_stats->largest_free = room_left(a);
+    ret_stats->allocs = load_relaxed(&root->allocs);
+    ret_stats->frees = load_relaxed(&root->frees);
+    ret_stats->failures = load_relaxed(&root->failures);
+}
+
+struct recount {
+    uint64_t blocks, bytes;
+};
+
+static int
+recount_block(const hshm_block *block, void *arg)
+{
+    struct recount *recount = arg;
+    recount->blocks++;
+    recount->bytes += block->size;
+    return 0;
+}
+
+/* On a heap that nobody is changing: the books equal a recount. */
+static hshm_status
+malloc_check(hshm_allocator *a)
+{
+    struct recount recount = { 0, 0 };
+    (void)malloc_visit(a, recount_block, &recount);
+    if (recount.blocks == load_relaxed(&a->counters->live_blocks) &&
+        recount.bytes == load_relaxed(&a->counters->live_bytes))
+        return HSHM_OK;
+    return fail(HSHM_E_CORRUPT, "the counters of the Malloc heap %u.%u differ from a recount", a->id.major,
+                a->id.minor);
+}
+
+/* ---- making ---- */
+
+static hshm_status
+malloc_layout(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, struct heap_layout *ret_layout)
+{
+    const uint64_t root_off = align_up(heap_off, CACHE_LINE);
+    const uint64_t least = root_off + sizeof(struct malloc_root) + GRANULE;
+    const uint64_t custom = custom_size <= region_size ? align_up(custom_size, CACHE_LINE) : custom_size;
+    if (least > region_size || custom > region_size - least)
+        return fail(HSHM_E_INVAL,
+                    "a custom header of %s does not fit into a region of %s, of which the Malloc heap's own tables "
+                    "take %s",
+                    size_text(custom_size).s, size_text(region_size).s, size_text(least).s);
+    *ret_layout = (struct heap_layout){ .root_off = root_off, .root_size = sizeof(struct malloc_root) };
+    ret_layout->custom_size = custom_size;
+    ret_layout->custom_off = custom_size == 0 ? 0 : root_off + sizeof(struct malloc_root);
+    ret_layout->data_off = root_off + sizeof(struct malloc_root) + custom;
+    ret_layout->data_size = align_down(region_size - ret_layout->data_off, GRANULE);
+    return HSHM_OK;
+}
+
+static hshm_status
+malloc_init(hshm_allocator *a)
+{
+    a->counters = (struct malloc_root *)(void *)(a->view.base + a->layout.root_off);
+    a->live = aligned_alloc(CACHE_LINE, sizeof *a->live);
+    if (a->live == NULL)
+        return fail(HSHM_E_NOSPC, "no memory for the table of the Malloc heap's blocks");
+    memset(a->live, 0, sizeof *a->live);
+    for (size_t i = 0; i < SHARDS; i++)
+        local_lock_init(&a->live->shards[i].lock);
+    return HSHM_OK;
+}
+
+/* Blocks that the program still holds are its own: they stay, and free() of the C library takes them. */
+static void
+malloc_close(hshm_allocator *a)
+{
+    for (size_t i = 0; i < SHARDS; i++)
+        free(a->live->shards[i].places);
+    free(a->live);
+    a->live = NULL;
+}
+
+static void
+malloc_fork_prepare(hshm_allocator *a)
+{
+    for (size_t i = 0; i < SHARDS; i++)
+        local_lock_take(&a->live->shards[i].lock);
+}
+
+static void
+malloc_fork_done(hshm_allocator *a)
+{
+    for (size_t i = SHARDS; i-- > 0;)
+        local_lock_give(&a->live->shards[i].lock);
+}
+
+const struct allocator_ops alloc_malloc_ops = {
+    .malloc = malloc_malloc,
+    .free = malloc_free,
+    .aligned = malloc_aligned,
+    .realloc = malloc_realloc,
+    .usable_size = malloc_usable,
+    .visit = malloc_visit,
+    .trim = malloc_give_back,
+    .stats = malloc_stats_of,
+    .check = malloc_check,
+    .kind = HSHM_ALLOCATOR_MALLOC,
+    .title = "Malloc",
+    .needs = NEEDS_SYSTEM_MALLOC,
+    .layout = malloc_layout,
+    .init = malloc_init,
+    .close = malloc_close,
+    .owns = malloc_owns,
+    .fork_prepare = malloc_fork_prepare,
+    .fork_done = malloc_fork_done,
+};

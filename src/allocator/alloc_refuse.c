@@ -1,0 +1,135 @@
+/*
+ * alloc_refuse.c - heaps and kinds that say no.
+ *
+ * A handle's functions are swapped for these where the process may look but not touch (attached read-only), or may not
+ * even look (a forked child without a place in the region).  The kinds that this version does not build yet are here too,
+ * as lines of the table that answer with a sentence.
+ */
+#include "allocator/allocator.h"
+#include "base/error.h"
+
+static hshm_status
+refuse(const hshm_allocator *a)
+{
+    if (a->read_only)
+        return fail(HSHM_E_PERM, "the heap %u.%u is attached read-only; attach without read_only to change it",
+                    a->id.major, a->id.minor);
+    return fail(
+        a->refusal,
+        "the heap %u.%u was attached by this process's parent, and this process has no slot of its own in "
+        "it (it could not reopen the region when it was forked, or found no free slot); attach to it here, by a name "
+        "that this user may open",
+        a->id.major, a->id.minor);
+}
+
+static void *
+refuse_malloc(hshm_allocator *a, size_t size)
+{
+    (void)size;
+    (void)refuse(a);
+    return NULL;
+}
+
+static hshm_status
+refuse_free(hshm_allocator *a, void *addr)
+{
+    (void)addr;
+    return refuse(a);
+}
+
+static void *
+refuse_aligned(hshm_allocator *a, size_t size, size_t alignment)
+{
+    (void)size;
+    (void)alignment;
+    (void)refuse(a);
+    return NULL;
+}
+
+static void *
+refuse_realloc(hshm_allocator *a, void *addr, size_t size)
+{
+    (void)addr;
+    (void)size;
+    (void)refuse(a);
+    return NULL;
+}
+
+static hshm_status
+// NOLINTNEXTLINE(readability-non-const-parameter): the table's type
+refuse_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
+{
+    (void)keep;
+    (void)ret_bytes;
+    return refuse(a);
+}
+
+static hshm_status
+refuse_rewind(hshm_allocator *a, hshm_stack_height height)
+{
+    (void)height;
+    return refuse(a);
+}
+
+static hshm_status
+refuse_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg)
+{
+    (void)fn;
+    (void)arg;
+    return refuse(a);
+}
+
+static hshm_status
+// NOLINTNEXTLINE(readability-non-const-parameter): the table's type
+refuse_mark(hshm_allocator *a, hshm_stack_height *ret_height)
+{
+    (void)ret_height;
+    return refuse(a);
+}
+
+void
+allocator_refuse_writes(hshm_allocator *a)
+{
+    a->ops.malloc = refuse_malloc;
+    a->ops.free = refuse_free;
+    a->ops.aligned = refuse_aligned;
+    a->ops.realloc = refuse_realloc;
+    a->ops.trim = refuse_trim;
+    if (a->ops.rewind != NULL)
+        a->ops.rewind = refuse_rewind;
+}
+
+void
+allocator_refuse_all(hshm_allocator *a)
+{
+    allocator_refuse_writes(a);
+    a->ops.visit = refuse_visit;
+    if (a->ops.mark != NULL)
+        a->ops.mark = refuse_mark;
+}
+
+/* ---- kinds to come ---- */
+
+static hshm_status
+layout_not_built(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, struct heap_layout *ret_layout)
+{
+    (void)heap_off;
+    (void)region_size;
+    (void)custom_size;
+    (void)ret_layout;
+    return fail(HSHM_E_NOTSUP, "this version does not have that allocator yet; use HSHM_ALLOCATOR_STACK");
+}
+
+const struct allocator_ops alloc_scalable_page_ops = {
+    .kind = HSHM_ALLOCATOR_SCALABLE_PAGE,
+    .title = "ScalablePage",
+    .needs = NOT_BUILT,
+    .layout = layout_not_built,
+};
+
+const struct allocator_ops alloc_thread_local_ops = {
+    .kind = HSHM_ALLOCATOR_THREAD_LOCAL,
+    .title = "ThreadLocal",
+    .needs = NOT_BUILT,
+    .layout = layout_not_built,
+};

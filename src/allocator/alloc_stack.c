@@ -1,0 +1,670 @@
+/*
+ * alloc_stack.c - a bump pointer that many processes push at once.
+ *
+ * One word in the region, the top, says how many granules are taken; allocate moves it up by CAS, and the winner owns
+ * the granules in between.  What the granules are stands in a table apart from them, two bits each
+ * (format/stack_format.h has the codes and the invariants).  So a block needs no header, its size is known, a wrong free
+ * is found out, and an overrun reaches other blocks only.
+ *
+ * The rule that makes it safe without a lock: **whoever owns granules, and nobody else, writes their codes.**
+ *   - allocate: winning the CAS on the top owns them, and they are NONE (all at or above the top are)
+ *   - free: changing FIRST or LAST to FREE by CAS owns the block; of two that free it, one loses and is told so
+ *   - giving back: changing FREE to NONE by CAS owns a run of free granules; if it still ends at the top, the top is
+ *     lowered beneath it.  While we own it nobody can take the top below its end, so an unchanged top means what it says
+ *     (no ABA), and the granules that appear above the top are NONE.
+ *
+ * What a kill leaves (">" marks the store that others see):
+ *   allocate   1. > top up                          granules NONE below the top: one block's room unusable, nothing else
+ *              2. LAST, FIRST written               one word: both at once; two words: LAST first, so that a kill leaves
+ *                                                   at most a live block of one granule that nobody will free
+ *   free       1. > FIRST/LAST -> FREE              freed; the rest of its codes follow.  A kill here: as above
+ *   give back  1. FREE -> NONE   2. > top down      between them: that free room is unusable
+ * Rewinding gives all of it back.
+ *
+ * Not here: reuse of freed room that lies beneath live blocks - that is what a stack does not do.
+ */
+#include "allocator/allocator.h"
+#include "base/checked.h"
+#include "base/error.h"
+
+#include <string.h>
+
+#define ALL_FREE UINT64_C(0x5555555555555555) /* 32 times FREE */
+
+static uint64_t
+code_at(uint64_t word, uint64_t granule)
+{
+    return word >> (2 * granule & 63) & 3;
+}
+
+static uint64_t
+code_bits(uint64_t code, uint64_t granule)
+{
+    return code << (2 * granule & 63);
+}
+
+/* The bits of granules from..to (both included) of one word. */
+static uint64_t
+code_mask(uint64_t from, uint64_t to)
+{
+    const uint64_t low = UINT64_MAX << 2 * (from % STACK_CODES_PER_WORD);
+    const uint64_t high = UINT64_MAX >> (62 - 2 * (to % STACK_CODES_PER_WORD));
+    return low & high;
+}
+
+/* One bit (the lower) for each code that is not 0. */
+static uint64_t
+nonzero_codes(uint64_t word)
+{
+    return (word | word >> 1) & ALL_FREE;
+}
+
+static stack_word *
+word_of(const hshm_allocator *a, uint64_t granule)
+{
+    return &a->codes[granule / STACK_CODES_PER_WORD];
+}
+
+/* The top as it is now, in granules, never beyond the table: the word lies in a region, and may hold anything. */
+static uint64_t
+top_of(const hshm_allocator *a)
+{
+    return min_u64(load_seq_cst(&a->stack->top) / STACK_CODE_BITS, a->granules);
+}
+
+/* Move the top between two granules.  False when it is no longer at `from`. */
+static bool
+move_top(const hshm_allocator *a, uint64_t from, uint64_t to)
+{
+    uint64_t found = from * STACK_CODE_BITS;
+    return cas_seq_cst(&a->stack->top, &found, to * STACK_CODE_BITS);
+}
+
+/* The first granule in [from, end) whose code is not NONE; end if there is none. */
+static uint64_t
+next_coded(const hshm_allocator *a, uint64_t from, uint64_t end)
+{
+    for (uint64_t granule = from; granule < end; granule = align_down(granule, STACK_CODES_PER_WORD) + 32) {
+        const uint64_t found =
+            nonzero_codes(load_acquire(word_of(a, granule))) & (UINT64_MAX << 2 * (granule % STACK_CODES_PER_WORD));
+        if (found != 0)
+            return min_u64(align_down(granule, STACK_CODES_PER_WORD) + (uint64_t)__builtin_ctzll(found) / 2, end);
+    }
+    return end;
+}
+
+/* The code of the nearest granule below `before` that has one; NONE if there is none. */
+static uint64_t
+previous_code(const hshm_allocator *a, uint64_t before)
+{
+    while (before > 0) {
+        const uint64_t granule = before - 1;
+        const uint64_t word = load_acquire(word_of(a, granule));
+        const uint64_t found = nonzero_codes(word) & code_mask(0, granule % STACK_CODES_PER_WORD);
+        if (found != 0)
+            return word >> (63 - __builtin_clzll(found)) & 3;
+        before = align_down(granule, STACK_CODES_PER_WORD);
+    }
+    return STACK_NONE;
+}
+
+/* Write one code over granules [from, end), which the caller owns; others change neighbours in the same words. */
+static void
+set_codes(const hshm_allocator *a, uint64_t from, uint64_t end, uint64_t code)
+{
+    while (from < end) {
+        const uint64_t last = min_u64(align_down(from, STACK_CODES_PER_WORD) + STACK_CODES_PER_WORD, end) - 1;
+        const uint64_t mask = code_mask(from, last);
+        const uint64_t wanted = ALL_FREE * code & mask;
+        stack_word *at = word_of(a, from);
+        uint64_t word = load_relaxed(at);
+        /* No store where nothing changes: the table of a lazy region has pages that were never touched. */
+        while ((word & mask) != wanted && !cas_seq_cst(at, &word, (word & ~mask) | wanted))
+            ;
+        from = last + 1;
+    }
+}
+
+/* Make [first, last], which we own, a live block.  LAST before FIRST: see what a kill leaves, above. */
+static void
+set_block(const hshm_allocator *a, uint64_t first, uint64_t last)
+{
+    /* Release pairs with the acquire loads of those who look at codes; they need nothing else from us. */
+    if (word_of(a, first) == word_of(a, last)) {
+        (void)atomic_fetch_or_explicit(word_of(a, first), code_bits(STACK_FIRST, first) | code_bits(STACK_LAST, last),
+                                       memory_order_release);
+        return;
+    }
+    (void)atomic_fetch_or_explicit(word_of(a, last), code_bits(STACK_LAST, last), memory_order_release);
+    (void)atomic_fetch_or_explicit(word_of(a, first), code_bits(STACK_FIRST, first), memory_order_release);
+}
+
+static NO_INLINE void *
+no_room(hshm_allocator *a, size_t size)
+{
+    (void)atomic_fetch_add_explicit(&a->stack->failures, 1, memory_order_relaxed);
+    return allocator_no_room(a, size, (a->granules - top_of(a)) * GRANULE);
+}
+
+/* Take granules for `size` bytes at a multiple of `alignment`; what was left out below them is free room. */
+static void *
+stack_aligned(hshm_allocator *a, size_t size, size_t alignment)
+{
+    const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    for (;;) {
+        const uint64_t top = top_of(a);
+        const uint64_t misfit = (uintptr_t)(a->data + top * GRANULE) & (alignment - 1);
+        const uint64_t first = top + (misfit == 0 ? 0 : (alignment - misfit) / GRANULE);
+        uint64_t last;
+        if (__builtin_add_overflow(first, extra, &last) || last >= a->granules)
+            return no_room(a, size);
+        if (!move_top(a, top, last + 1))
+            continue; /* another one got on */
+        set_codes(a, top, first, STACK_FREE);
+        set_block(a, first, last);
+        return a->data + first * GRANULE;
+    }
+}
+
+/* What the short path leaves aside: 0 bytes, no room, and a top that another one moved just then. */
+static NO_INLINE void *
+stack_malloc_slow(hshm_allocator *a, size_t size)
+{
+    return stack_aligned(a, size, GRANULE);
+}
+
+/* The top was moved for a block that begins at `top` bits; its two ends lie in different words of the table. */
+static NO_INLINE void *
+finish_in_two_words(hshm_allocator *a, uint64_t top, size_t size)
+{
+    const uint64_t first = top / STACK_CODE_BITS;
+    set_block(a, first, first + (size - 1) / GRANULE);
+    return a->data + first * GRANULE;
+}
+
+/*
+ * The shape is measured: 30 instructions from hshm_malloc() to its return, two of them locked.  All is counted in bits
+ * of the table, as the top is, so that its value serves as shift; calls are the last thing on each side path, so that no
+ * register needs saving.
+ */
+static void *
+stack_malloc(hshm_allocator *a, size_t size)
+{
+    /* Of the granules beyond the first.  0 bytes become more than any heap has, and fail with the too large. */
+    const uint64_t extra = (size - 1) / (GRANULE / STACK_CODE_BITS) & ~(uint64_t)1;
+    uint64_t room;
+    if (UNLIKELY(__builtin_sub_overflow(a->code_bits, extra, &room)))
+        return stack_malloc_slow(a, size);
+    uint64_t top = load_relaxed(&a->stack->top);
+    /* Compared, never added to before: it lies in a region, and may be anyone's bytes. */
+    if (UNLIKELY(top >= room))
+        return stack_malloc_slow(a, size);
+    /* Acquire pairs with the release in lower_top(): the codes of these granules were made NONE before. */
+    if (UNLIKELY(!atomic_compare_exchange_strong_explicit(&a->stack->top, &top, top + extra + STACK_CODE_BITS,
+                                                          memory_order_acquire, memory_order_relaxed)))
+        return stack_malloc_slow(a, size);
+    if (UNLIKELY((top ^ (top + extra)) >= 64))
+        return finish_in_two_words(a, top, size);
+    /* set_block(), for one word.  top and top + extra differ in their low six bits at most, so extra is below 64. */
+    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it cannot see that
+    const uint64_t codes = (uint64_t)STACK_LAST << extra | STACK_FIRST;
+    (void)atomic_fetch_or_explicit(&a->codes[top / 64], codes << (top & 63), memory_order_release);
+    return a->data + top * (GRANULE / STACK_CODE_BITS);
+}
+
+/* ---- finding blocks ---- */
+
+/* The granule that `addr` is the first byte of; false when it is none of this heap's. */
+static bool
+granule_of(const hshm_allocator *a, const void *addr, uint64_t *ret_granule)
+{
+    const uintptr_t off = (uintptr_t)addr - (uintptr_t)a->data;
+    *ret_granule = off / GRANULE;
+    return off % GRANULE == 0 && *ret_granule < a->granules;
+}
+
+/* Where the live block that begins at `first` ends (its last granule); false when none begins there. */
+static bool
+last_of(const hshm_allocator *a, uint64_t first, uint64_t *ret_last)
+{
+    const uint64_t code = code_at(load_acquire(word_of(a, first)), first);
+    if (code == STACK_LAST) {
+        *ret_last = first;
+        return previous_code(a, first) != STACK_FIRST; /* else it ends a block that begins below */
+    }
+    if (code != STACK_FIRST)
+        return false;
+    *ret_last = next_coded(a, first + 1, a->granules);
+    return *ret_last < a->granules && code_at(load_acquire(word_of(a, *ret_last)), *ret_last) == STACK_LAST;
+}
+
+static bool
+find_block(const hshm_allocator *a, const void *addr, uint64_t *ret_first, uint64_t *ret_last)
+{
+    return granule_of(a, addr, ret_first) && last_of(a, *ret_first, ret_last);
+}
+
+static size_t
+stack_usable_size(hshm_allocator *a, const void *addr)
+{
+    uint64_t first;
+    uint64_t last;
+    return find_block(a, addr, &first, &last) ? (size_t)(last - first + 1) * GRANULE : 0;
+}
+
+/* ---- freeing ---- */
+
+static void
+note_peak(struct stack_root *root, uint64_t top)
+{
+    uint64_t peak = load_relaxed(&root->peak);
+    while (peak < top &&
+           !atomic_compare_exchange_weak_explicit(&root->peak, &peak, top, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+/* We own [from, end), all NONE.  Lower the top beneath them if they still lie at the top. */
+static bool
+lower_top(hshm_allocator *a, uint64_t from, uint64_t end)
+{
+    note_peak(a->stack, end);
+    /* Release pairs with the acquire in stack_malloc().  Sequentially consistent for give_top_back(). */
+    return move_top(a, end, from);
+}
+
+/* How many codes of `word` are FREE, without a gap, from granule `to` downwards.  `to` is counted within the word. */
+static uint64_t
+free_run(uint64_t word, uint64_t to)
+{
+    const uint64_t others = nonzero_codes(word ^ ALL_FREE) & code_mask(0, to);
+    return others == 0 ? to + 1 : to - (63 - (uint64_t)__builtin_clzll(others)) / 2;
+}
+
+/* Own the run of FREE granules that ends below `end`: make it NONE.  Returns where it begins; end if there is none. */
+static uint64_t
+claim_free_below(hshm_allocator *a, uint64_t end)
+{
+    uint64_t from = end;
+    while (from > 0) {
+        const uint64_t to = (from - 1) % STACK_CODES_PER_WORD;
+        stack_word *at = word_of(a, from - 1);
+        uint64_t word = load_seq_cst(at);
+        uint64_t run;
+        do {
+            run = free_run(word, to);
+        } while (run > 0 && !cas_seq_cst(at, &word, word & ~code_mask(to + 1 - run, to)));
+        from -= run;
+        if (run <= to)
+            break; /* stopped inside the word */
+    }
+    return from;
+}
+
+/*
+ * Give free room at the top back, as long as there is some.
+ *
+ * Called after codes became FREE.  Two that free neighbouring blocks at once must not both miss that the lower one has
+ * come to lie at the top: each writes (its codes, or the top) before it reads (the top, or the codes), all of it
+ * sequentially consistent, so one of them sees the other.
+ */
+static void
+give_top_back(hshm_allocator *a)
+{
+    for (;;) {
+        const uint64_t end = top_of(a);
+        const uint64_t from = claim_free_below(a, end);
+        if (from == end)
+            return;
+        if (!lower_top(a, from, end))
+            set_codes(a, from, end, STACK_FREE); /* someone allocated above: it is free room inside again */
+    }
+}
+
+/* We own [from, end), whose codes may be anything: they become free room. */
+static void
+release_range(hshm_allocator *a, uint64_t from, uint64_t end)
+{
+    if (end == top_of(a)) {
+        /* The common case, freeing what was taken last: without writing FREE over all of it first. */
+        set_codes(a, from, end, STACK_NONE);
+        if (lower_top(a, from, end)) {
+            give_top_back(a);
+            return;
+        }
+    }
+    set_codes(a, from, end, STACK_FREE);
+    give_top_back(a);
+}
+
+/* Own a live block.  Of several that try, one wins: the code changes from `code` to FREE once. */
+static bool
+claim_block(const hshm_allocator *a, uint64_t first, uint64_t code)
+{
+    stack_word *at = word_of(a, first);
+    uint64_t word = load_acquire(at);
+    while (code_at(word, first) == code) {
+        if (cas_acq_rel(at, &word, word ^ code_bits(code ^ STACK_FREE, first)))
+            return true;
+    }
+    return false;
+}
+
+static hshm_status
+stack_free(hshm_allocator *a, void *addr)
+{
+    if (addr == NULL)
+        return HSHM_OK;
+    uint64_t first;
+    uint64_t last;
+    if (!find_block(a, addr, &first, &last) || !claim_block(a, first, first == last ? STACK_LAST : STACK_FIRST))
+        return allocator_bad_free(a, addr);
+    (void)atomic_fetch_add_explicit(&a->stack->frees, 1, memory_order_relaxed);
+    release_range(a, first, last + 1);
+    return HSHM_OK;
+}
+
+/* ---- changing sizes ---- */
+
+/*
+ * The block [first, last] ends at `new_last` from now on.  The new end is written before the old one goes, so that the
+ * block always has one; a kill between leaves a live block of one granule that nobody will free.
+ */
+static void
+move_end(const hshm_allocator *a, uint64_t first, uint64_t last, uint64_t new_last)
+{
+    if (new_last == first) { /* to a single granule: FIRST becomes LAST */
+        (void)atomic_fetch_or_explicit(word_of(a, first), code_bits(STACK_LAST, first), memory_order_release);
+        set_codes(a, last, last + 1, STACK_NONE);
+        return;
+    }
+    (void)atomic_fetch_or_explicit(word_of(a, new_last), code_bits(STACK_LAST, new_last), memory_order_release);
+    set_codes(a, last, last + 1, last == first ? STACK_FIRST : STACK_NONE);
+}
+
+/* Grow [first, last] to new_last, if it is the top block and there is room. */
+static bool
+grow_top(hshm_allocator *a, uint64_t first, uint64_t last, uint64_t new_last)
+{
+    if (new_last >= a->granules || !move_top(a, last + 1, new_last + 1))
+        return false;
+    move_end(a, first, last, new_last);
+    return true;
+}
+
+static void *
+stack_realloc(hshm_allocator *a, void *addr, size_t size)
+{
+    uint64_t first;
+    uint64_t last;
+    if (!find_block(a, addr, &first, &last)) {
+        (void)allocator_bad_free(a, addr);
+        return NULL;
+    }
+    const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    if (extra >= a->granules)
+        return no_room(a, size);
+    const uint64_t new_last = first + extra;
+    if (new_last < last) {
+        move_end(a, first, last, new_last);
+        release_range(a, new_last + 1, last + 1);
+        return addr;
+    }
+    if (new_last == last || grow_top(a, first, last, new_last))
+        return addr;
+
+    void *moved = stack_malloc(a, size);
+    if (moved != NULL) {
+        memcpy(moved, addr, (size_t)(last - first + 1) * GRANULE);
+        (void)stack_free(a, addr);
+    }
+    return moved;
+}
+
+/* ---- marks ---- */
+
+static hshm_status
+stack_mark(hshm_allocator *a, hshm_stack_height *ret_height)
+{
+    *ret_height = top_of(a);
+    return HSHM_OK;
+}
+
+/* Live blocks that end in [from, end): each has one LAST. */
+static uint64_t
+count_blocks(const hshm_allocator *a, uint64_t from, uint64_t end)
+{
+    uint64_t blocks = 0;
+    while (from < end) {
+        const uint64_t last = min_u64(align_down(from, STACK_CODES_PER_WORD) + STACK_CODES_PER_WORD, end) - 1;
+        const uint64_t word = load_relaxed(word_of(a, from)) & code_mask(from, last);
+        blocks += (uint64_t)__builtin_popcountll(word & word >> 1 & ALL_FREE);
+        from = last + 1;
+    }
+    return blocks;
+}
+
+/*
+ * Codes first, upwards, then the top: a kill leaves room that is unusable until the next rewind, never a block without
+ * an end.
+ */
+static hshm_status
+stack_rewind(hshm_allocator *a, hshm_stack_height height)
+{
+    uint64_t top = top_of(a);
+    if (height > top)
+        return fail(HSHM_E_INVAL, "cannot rewind the stack %u.%u to %s: its top is at %s", a->id.major, a->id.minor,
+                    size_text(height * GRANULE).s, size_text(top * GRANULE).s);
+    if (previous_code(a, height) == STACK_FIRST)
+        return fail(HSHM_E_INVAL,
+                    "cannot rewind the stack %u.%u to %s: a live block begins below and ends above; take marks "
+                    "before the blocks that they shall free",
+                    a->id.major, a->id.minor, size_text(height * GRANULE).s);
+    do {
+        top = top_of(a);
+        (void)atomic_fetch_add_explicit(&a->stack->frees, count_blocks(a, height, top), memory_order_relaxed);
+        set_codes(a, height, top, STACK_NONE);
+        note_peak(a->stack, top);
+        /* Fails only when another works on the heap against the contract; then what he took goes too. */
+    } while (top > height && !move_top(a, top, height));
+    give_top_back(a);
+    return HSHM_OK;
+}
+
+/* ---- looking ---- */
+
+/* The next live block that begins in [from, end).  False when there is none. */
+static bool
+next_block(const hshm_allocator *a, uint64_t from, uint64_t end, uint64_t *ret_first, uint64_t *ret_last)
+{
+    for (uint64_t first = next_coded(a, from, end); first < end; first = next_coded(a, first + 1, end)) {
+        const uint64_t code = code_at(load_acquire(word_of(a, first)), first);
+        *ret_first = *ret_last = first;
+        if (code == STACK_LAST)
+            return true;
+        if (code != STACK_FIRST)
+            continue;
+        *ret_last = next_coded(a, first + 1, end);
+        if (*ret_last < end && code_at(load_acquire(word_of(a, *ret_last)), *ret_last) == STACK_LAST)
+            return true;
+    }
+    return false;
+}
+
+static hshm_status
+stack_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg)
+{
+    const uint64_t top = top_of(a);
+    uint64_t first;
+    uint64_t last;
+    for (uint64_t from = 0; next_block(a, from, top, &first, &last); from = last + 1) {
+        const hshm_block block = { a->data + first * GRANULE, a->layout.data_off + first * GRANULE,
+                                   (last - first + 1) * GRANULE };
+        if (fn(&block, arg) != 0)
+            break;
+    }
+    return HSHM_OK;
+}
+
+static void
+stack_stats(hshm_allocator *a, hshm_stats *ret_stats)
+{
+    const uint64_t top = top_of(a);
+    uint64_t first;
+    uint64_t last;
+    for (uint64_t from = 0; next_block(a, from, top, &first, &last); from = last + 1) {
+        ret_stats->live_blocks++;
+        ret_stats->live_bytes += (last - first + 1) * GRANULE;
+    }
+    ret_stats->used_bytes = top * GRANULE;
+    ret_stats->peak_bytes = min_u64(max_u64(top, load_relaxed(&a->stack->peak)), a->granules) * GRANULE;
+    ret_stats->largest_free = (a->granules - top) * GRANULE;
+    ret_stats->frees = load_relaxed(&a->stack->frees);
+    ret_stats->allocs = ret_stats->live_blocks + ret_stats->frees;
+    ret_stats->failures = load_relaxed(&a->stack->failures);
+}
+
+static hshm_status
+stack_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
+{
+    const struct allocator_system *system = &a->system;
+    if (system->give_back == NULL || system->reserved)
+        return fail(HSHM_E_NOTSUP, "the stack %u.%u cannot be trimmed: its memory %s", a->id.major, a->id.minor,
+                    system->reserved ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
+                                     : "is the caller's array");
+    const uint64_t used = a->layout.data_off + top_of(a) * GRANULE;
+    if (keep > a->region_size - used)
+        return HSHM_OK;
+    const uint64_t from = align_up(used + keep, system->page_size);
+    const uint64_t end = align_down(a->region_size, system->page_size);
+    if (from >= end)
+        return HSHM_OK;
+    const uint64_t before = system->committed(system->arg);
+    const hshm_status status = system->give_back(system->arg, from, end - from);
+    const uint64_t after = system->committed(system->arg);
+    *ret_bytes = before > after ? before - after : 0;
+    return status;
+}
+
+static hshm_status
+broken(const hshm_allocator *a, uint64_t granule, const char *what)
+{
+    return fail(HSHM_E_CORRUPT, "the stack %u.%u is damaged at granule %llu: %s", a->id.major, a->id.minor,
+                (unsigned long long)granule, what);
+}
+
+/* On a heap that nobody is changing; format/stack_format.h has the invariants. */
+static hshm_status
+stack_check(hshm_allocator *a)
+{
+    const uint64_t top = load_seq_cst(&a->stack->top) / STACK_CODE_BITS;
+    if (top > a->granules || load_seq_cst(&a->stack->top) % STACK_CODE_BITS != 0)
+        return broken(a, top, "the top lies outside the data, or inside a granule");
+    bool inside = false;
+    for (uint64_t at = next_coded(a, 0, a->granules); at < a->granules; at = next_coded(a, at + 1, a->granules)) {
+        const uint64_t code = code_at(load_acquire(word_of(a, at)), at);
+        if (at >= top)
+            return broken(a, at, "a block above the top");
+        if (inside && code != STACK_LAST)
+            return broken(a, at, "a block without an end");
+        inside = code == STACK_FIRST;
+    }
+    if (inside)
+        return broken(a, top, "the last block has no end");
+    if (top > 0 && code_at(load_acquire(word_of(a, top - 1)), top - 1) == STACK_FREE)
+        return broken(a, top - 1, "free room below the top was not given back");
+    return HSHM_OK;
+}
+
+/* ---- making ---- */
+
+static hshm_status
+stack_layout(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, struct heap_layout *ret_layout)
+{
+    /* A cache line of table serves this much data. */
+    const uint64_t per_line = CACHE_LINE * UINT64_C(4) * GRANULE;
+    const uint64_t begin = align_up(heap_off, CACHE_LINE);
+    const uint64_t fixed = begin + sizeof(struct stack_root);
+    const uint64_t custom = custom_size <= region_size ? align_up(custom_size, CACHE_LINE) : custom_size;
+    const uint64_t least = fixed + CACHE_LINE + GRANULE;
+    if (least > region_size || custom > region_size - least)
+        return fail(HSHM_E_INVAL,
+                    "a custom header of %s does not fit into a region of %s, of which the Stack heap's own tables "
+                    "take %s",
+                    size_text(custom_size).s, size_text(region_size).s, size_text(least).s);
+
+    const uint64_t room = region_size - fixed - custom;
+    const uint64_t rest = room % (per_line + CACHE_LINE);
+    const uint64_t granules =
+        room / (per_line + CACHE_LINE) * (per_line / GRANULE) + (rest > CACHE_LINE ? (rest - CACHE_LINE) / GRANULE : 0);
+    ret_layout->table_off = begin;
+    ret_layout->table_size = stack_table_size(granules);
+    ret_layout->root_off = begin + ret_layout->table_size;
+    ret_layout->root_size = sizeof(struct stack_root);
+    ret_layout->custom_size = custom_size;
+    ret_layout->custom_off = custom_size == 0 ? 0 : ret_layout->root_off + ret_layout->root_size;
+    ret_layout->data_off = ret_layout->root_off + ret_layout->root_size + custom;
+    ret_layout->data_size = granules * GRANULE;
+    return HSHM_OK;
+}
+
+static hshm_status
+stack_check_layout(const struct heap_layout *layout, const char *name)
+{
+    if (layout->data_size == 0 || layout->data_size % GRANULE != 0 ||
+        layout->table_size < stack_table_size(layout->data_size / GRANULE) ||
+        layout->root_size < sizeof(struct stack_root) || layout->root_off == 0 || layout->table_off == 0)
+        return fail(HSHM_E_CORRUPT, "%s is damaged: table (%s), root (%s) and data (%s) are no Stack heap's", name,
+                    size_text(layout->table_size).s, size_text(layout->root_size).s, size_text(layout->data_size).s);
+    return HSHM_OK;
+}
+
+static hshm_status
+stack_init(hshm_allocator *a)
+{
+    a->codes = (stack_word *)(void *)(a->view.base + a->layout.table_off);
+    a->stack = (struct stack_root *)(void *)(a->view.base + a->layout.root_off);
+    a->data = a->view.base + a->layout.data_off;
+    a->granules = a->layout.data_size / GRANULE;
+    a->code_bits = a->granules * STACK_CODE_BITS;
+    return HSHM_OK;
+}
+
+static hshm_status
+stack_open(hshm_allocator *a, const char *name)
+{
+    (void)stack_init(a);
+    const uint64_t top = load_acquire(&a->stack->top);
+    if (top > a->code_bits || top % STACK_CODE_BITS != 0)
+        return fail(HSHM_E_CORRUPT,
+                    "%s is damaged: the top of its stack (%llu) lies outside its %llu bits of table; do not use "
+                    "it, restore it from a copy or remove it",
+                    name, (unsigned long long)top, (unsigned long long)a->code_bits);
+    return HSHM_OK;
+}
+
+static void
+stack_close(hshm_allocator *a)
+{
+    (void)a; /* all there is lies in the region */
+}
+
+const struct allocator_ops alloc_stack_ops = {
+    .malloc = stack_malloc,
+    .free = stack_free,
+    .aligned = stack_aligned,
+    .realloc = stack_realloc,
+    .usable_size = stack_usable_size,
+    .visit = stack_visit,
+    .trim = stack_trim,
+    .mark = stack_mark,
+    .rewind = stack_rewind,
+    .stats = stack_stats,
+    .check = stack_check,
+    .kind = HSHM_ALLOCATOR_STACK,
+    .title = "Stack",
+    .layout = stack_layout,
+    .check_layout = stack_check_layout,
+    .init = stack_init,
+    .open = stack_open,
+    .close = stack_close,
+};

@@ -1,0 +1,273 @@
+/*
+ * allocator.c - the table of kinds, and the public calls in front of it.
+ *
+ * The malloc-shaped calls are jumps; the others fill in offsets and sentences around them.
+ */
+#include "allocator/allocator.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+/* Adding a kind: its file, a line here, a number in hshm/allocator.h, a row in the conformance tests. */
+static const struct allocator_ops *const allocators[] = {
+    &alloc_stack_ops,
+    &alloc_scalable_page_ops,
+    &alloc_thread_local_ops,
+    &alloc_malloc_ops,
+};
+
+const struct allocator_ops *
+allocator_find(uint32_t kind)
+{
+    for (size_t i = 0; i < COUNTOF(allocators); i++) {
+        if ((uint32_t)allocators[i]->kind == kind)
+            return allocators[i];
+    }
+    (void)fail(HSHM_E_INVAL, "there is no allocator kind %" PRIu32 " that can be created; see hshm_allocator_kind",
+               kind);
+    return NULL;
+}
+
+hshm_status
+allocator_check(hshm_allocator *a)
+{
+    return a->ops.check(a);
+}
+
+NO_INLINE void *
+allocator_no_room(hshm_allocator *a, size_t size, uint64_t largest)
+{
+    (void)fail(HSHM_E_NOMEM,
+               "the heap %" PRIu32 ".%" PRIu32 " (%s) has no room for %s: its largest free block is %s of %s in all; "
+               "free some blocks, or create it larger",
+               a->id.major, a->id.minor, a->ops.title, size_text(size).s, size_text(largest).s,
+               size_text(a->layout.data_size).s);
+    return NULL;
+}
+
+NO_INLINE hshm_status
+allocator_bad_free(const hshm_allocator *a, const void *addr)
+{
+    const char *what = !allocator_has(a, addr) && a->ops.kind != HSHM_ALLOCATOR_MALLOC
+                           ? "it lies outside the heap's data"
+                           : "it is not the beginning of a live block (freed already, or inside a block)";
+    return fail(HSHM_E_BADFREE, "%p is not a block of the heap %" PRIu32 ".%" PRIu32 " (%s): %s; nothing was changed",
+                addr, a->id.major, a->id.minor, a->ops.title, what);
+}
+
+static hshm_ptr
+both_forms(const hshm_allocator *a, void *addr)
+{
+    return (hshm_ptr){ addr, { a->id, hshm_to_off(a, addr) } };
+}
+
+static hshm_status
+null_argument(const char *call, const char *name)
+{
+    return fail(HSHM_E_INVAL, "%s: %s is NULL", call, name);
+}
+
+/* The address that the caller means: addr, or where shm.off leads.  Sentence and status when it is another heap's. */
+static hshm_status
+address_of(const hshm_allocator *a, const hshm_ptr *ptr, void **ret_addr)
+{
+    if (ptr->addr == NULL && ptr->shm.off != HSHM_OFF_NULL &&
+        (ptr->shm.allocator.major != a->id.major || ptr->shm.allocator.minor != a->id.minor))
+        return fail(HSHM_E_BADFREE,
+                    "the pointer belongs to heap %" PRIu32 ".%" PRIu32 ", not to %" PRIu32 ".%" PRIu32
+                    "; nothing was changed",
+                    ptr->shm.allocator.major, ptr->shm.allocator.minor, a->id.major, a->id.minor);
+    *ret_addr = ptr->addr != NULL ? ptr->addr : hshm_to_addr(a, ptr->shm.off);
+    return HSHM_OK;
+}
+
+void *
+hshm_malloc(hshm_allocator *a, size_t size)
+{
+    return a->ops.malloc(a, size);
+}
+
+hshm_status
+hshm_free(hshm_allocator *a, void *addr)
+{
+    return a->ops.free(a, addr);
+}
+
+hshm_status
+hshm_allocate(hshm_allocator *a, size_t size, hshm_ptr *ret_ptr)
+{
+    if (UNLIKELY(ret_ptr == NULL))
+        return null_argument("hshm_allocate", "ret_ptr");
+    void *addr = a->ops.malloc(a, size);
+    if (UNLIKELY(addr == NULL))
+        return hshm_last_status();
+    *ret_ptr = both_forms(a, addr);
+    return HSHM_OK;
+}
+
+hshm_status
+hshm_deallocate(hshm_allocator *a, hshm_ptr *inout_ptr)
+{
+    if (UNLIKELY(inout_ptr == NULL))
+        return null_argument("hshm_deallocate", "inout_ptr");
+    void *addr = NULL;
+    hshm_status status = address_of(a, inout_ptr, &addr);
+    if (status == HSHM_OK)
+        status = a->ops.free(a, addr);
+    if (LIKELY(status == HSHM_OK))
+        *inout_ptr = HSHM_PTR_NULL;
+    return status;
+}
+
+void *
+hshm_calloc(hshm_allocator *a, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        (void)fail(HSHM_E_NOMEM, "hshm_calloc: %zu elements of %zu bytes are more than there are addresses", count,
+                   size);
+        return NULL;
+    }
+    void *addr = a->ops.malloc(a, bytes);
+    return addr == NULL ? NULL : memset(addr, 0, bytes);
+}
+
+void *
+hshm_aligned_alloc(hshm_allocator *a, size_t alignment, size_t size)
+{
+    if (UNLIKELY(!is_power_of_two(alignment))) {
+        (void)fail(HSHM_E_INVAL, "the alignment %zu is no power of two", alignment);
+        return NULL;
+    }
+    return alignment <= GRANULE ? a->ops.malloc(a, size) : a->ops.aligned(a, size, alignment);
+}
+
+hshm_status
+hshm_allocate_aligned(hshm_allocator *a, size_t size, size_t alignment, hshm_ptr *ret_ptr)
+{
+    if (UNLIKELY(ret_ptr == NULL))
+        return null_argument("hshm_allocate_aligned", "ret_ptr");
+    void *addr = hshm_aligned_alloc(a, alignment, size);
+    if (UNLIKELY(addr == NULL))
+        return hshm_last_status();
+    *ret_ptr = both_forms(a, addr);
+    return HSHM_OK;
+}
+
+void *
+hshm_realloc(hshm_allocator *a, void *addr, size_t size)
+{
+    return addr == NULL ? a->ops.malloc(a, size) : a->ops.realloc(a, addr, size);
+}
+
+hshm_status
+hshm_reallocate(hshm_allocator *a, hshm_ptr *inout_ptr, size_t size)
+{
+    if (UNLIKELY(inout_ptr == NULL))
+        return null_argument("hshm_reallocate", "inout_ptr");
+    void *addr = NULL;
+    const hshm_status status = address_of(a, inout_ptr, &addr);
+    if (status != HSHM_OK)
+        return status;
+    addr = hshm_realloc(a, addr, size);
+    if (addr == NULL)
+        return hshm_last_status();
+    *inout_ptr = both_forms(a, addr);
+    return HSHM_OK;
+}
+
+size_t
+hshm_usable_size(hshm_allocator *a, const void *addr)
+{
+    if (addr == NULL)
+        return 0;
+    const size_t size = a->ops.usable_size(a, addr);
+    if (size == 0)
+        (void)allocator_bad_free(a, addr);
+    return size;
+}
+
+hshm_status
+hshm_visit_blocks(hshm_allocator *a, hshm_visit_fn fn, void *arg)
+{
+    return fn == NULL ? null_argument("hshm_visit_blocks", "fn") : a->ops.visit(a, fn, arg);
+}
+
+hshm_status
+hshm_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
+{
+    uint64_t bytes = 0;
+    const hshm_status status = a->ops.trim(a, keep, &bytes);
+    if (status == HSHM_OK && ret_bytes != NULL)
+        *ret_bytes = bytes;
+    return status;
+}
+
+static hshm_status
+not_a_stack(const hshm_allocator *a)
+{
+    return fail(HSHM_E_KIND, "the heap %" PRIu32 ".%" PRIu32 " is no Stack but a %s: it has no marks", a->id.major,
+                a->id.minor, a->ops.title);
+}
+
+hshm_status
+hshm_stack_mark(hshm_allocator *a, hshm_stack_height *ret_height)
+{
+    if (a->ops.mark == NULL)
+        return not_a_stack(a);
+    return ret_height == NULL ? null_argument("hshm_stack_mark", "ret_height") : a->ops.mark(a, ret_height);
+}
+
+hshm_status
+hshm_stack_rewind(hshm_allocator *a, hshm_stack_height height)
+{
+    return a->ops.rewind == NULL ? not_a_stack(a) : a->ops.rewind(a, height);
+}
+
+hshm_status
+hshm_stack_reset(hshm_allocator *a)
+{
+    return hshm_stack_rewind(a, 0);
+}
+
+hshm_status
+hshm_stats_get(hshm_allocator *a, hshm_stats *ret_stats)
+{
+    if (a == NULL || ret_stats == NULL)
+        return null_argument("hshm_stats_get", a == NULL ? "allocator" : "ret_stats");
+    const hshm_status status = check_struct_size("hshm_stats", ret_stats->struct_size, sizeof(hshm_stats));
+    if (status != HSHM_OK)
+        return status;
+    hshm_stats stats = { .struct_size = ret_stats->struct_size,
+                         .region_bytes = a->region_size,
+                         .data_bytes = a->layout.data_size,
+                         .committed = a->system.committed(a->system.arg) };
+    a->ops.stats(a, &stats);
+    stats.free_bytes = stats.live_bytes < stats.data_bytes ? stats.data_bytes - stats.live_bytes : 0;
+    stats.fragmentation = stats.free_bytes == 0 ? 0 : 1 - (double)stats.largest_free / (double)stats.free_bytes;
+    *ret_stats = stats;
+    return HSHM_OK;
+}
+
+void *
+hshm_allocator_custom_header(hshm_allocator *a, size_t *ret_size)
+{
+    if (ret_size != NULL)
+        *ret_size = (size_t)a->layout.custom_size;
+    return a->layout.custom_size == 0 ? NULL : a->view.base + a->layout.custom_off;
+}
+
+hshm_allocator_kind
+hshm_allocator_kind_of(const hshm_allocator *a)
+{
+    return a->ops.kind;
+}
+
+hshm_allocator_id
+hshm_allocator_id_of(const hshm_allocator *a)
+{
+    return a->id;
+}

@@ -1,0 +1,141 @@
+/*
+ * allocator.h - how a region is cut into blocks.
+ *
+ * One table of functions a kind.  A handle (struct hshm_allocator) carries its own copy of that table, so that a call
+ * costs one indirect jump, and so that single functions can be swapped for ones that refuse (alloc_refuse.c).
+ *
+ * What an allocator needs of the system reaches it through struct allocator_system; it includes no header for memory or
+ * files.
+ */
+#ifndef HSHM_ALLOCATOR_ALLOCATOR_H
+#define HSHM_ALLOCATOR_ALLOCATOR_H
+
+#include <hshm/allocator.h>
+
+#include "format/malloc_format.h"
+#include "format/stack_format.h"
+
+/* What the manager lets an allocator ask of the memory's owner; `arg` goes into each. */
+struct allocator_system {
+    void *arg;
+    uint64_t page_size;
+    bool reserved; /* pages were promised by the system and must not be given back */
+    /* Give whole pages back; afterwards they read as zero.  NULL: the memory cannot do that. */
+    hshm_status (*give_back)(void *arg, uint64_t off, uint64_t size);
+    uint64_t (*committed)(void *arg);
+};
+
+/* Where the parts of a heap lie in its region; offsets, as the header has them. */
+struct heap_layout {
+    uint64_t table_off, table_size;
+    uint64_t root_off, root_size;
+    uint64_t custom_off, custom_size;
+    uint64_t data_off, data_size;
+};
+
+/* The kinds of memory that a kind of heap can live in. */
+enum allocator_needs {
+    NEEDS_SYSTEM_MALLOC = 1 << 0, /* memory that is malloc's and this process's alone */
+    NOT_BUILT = 1 << 1            /* named in the API, not part of this version       */
+};
+
+struct allocator_ops {
+    /* The hot ones first.  `addr` may be anything: wrong frees are found out and change nothing. */
+    void *(*malloc)(hshm_allocator *a, size_t size);
+    hshm_status (*free)(hshm_allocator *a, void *addr);
+    /* alignment is a power of two above GRANULE */
+    void *(*aligned)(hshm_allocator *a, size_t size, size_t alignment);
+    /* addr is not NULL.  NULL on failure, and then nothing has changed. */
+    void *(*realloc)(hshm_allocator *a, void *addr, size_t size);
+    /* 0 when addr is no live block; leaves no sentence behind */
+    size_t (*usable_size)(hshm_allocator *a, const void *addr);
+    hshm_status (*visit)(hshm_allocator *a, hshm_visit_fn fn, void *arg);
+    hshm_status (*trim)(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes);
+    hshm_status (*mark)(hshm_allocator *a, hshm_stack_height *ret_height);
+    hshm_status (*rewind)(hshm_allocator *a, hshm_stack_height height);
+    /* Fills all but region_bytes, data_bytes, committed and what follows from the others. */
+    void (*stats)(hshm_allocator *a, hshm_stats *ret_stats);
+    /* Walk everything and compare with the invariants in the format's header.  For tests and fuzzers. */
+    hshm_status (*check)(hshm_allocator *a);
+
+    hshm_allocator_kind kind;
+    const char *title;
+    unsigned needs;
+
+    /*
+     * Divide [heap_off, region_size) for a heap with a custom header of so many bytes.
+     * HSHM_OK, or HSHM_E_INVAL when it does not fit.
+     */
+    hshm_status (*layout)(uint64_t heap_off, uint64_t region_size, uint64_t custom_size,
+                          struct heap_layout *ret_layout);
+    /* Is this layout, read from a header and inside the region, one that this kind can work on?  HSHM_OK or CORRUPT. */
+    hshm_status (*check_layout)(const struct heap_layout *layout, const char *name);
+    /* Set up a handle on a new heap, whose control data is all zero.  HSHM_OK or NOSPC. */
+    hshm_status (*init)(hshm_allocator *a);
+    /* Set up a handle on an existing heap.  Its root is input: HSHM_OK or CORRUPT. */
+    hshm_status (*open)(hshm_allocator *a, const char *name);
+    /* End a handle. */
+    void (*close)(hshm_allocator *a);
+    /* Does this address lie in a block, as far as can be told without one?  NULL: in the heap's data. */
+    bool (*owns)(hshm_allocator *a, const void *addr);
+    /* Around fork(), for kinds with locks of this process; may be NULL. */
+    void (*fork_prepare)(hshm_allocator *a);
+    void (*fork_done)(hshm_allocator *a);
+};
+
+/* Local: one manager's handle on one heap.  The public header reads `view`. */
+struct hshm_allocator {
+    struct hshm_allocator_base view;
+    struct allocator_ops ops;
+
+    /* Stack: its words in the region, and how many granules it has. */
+    stack_word *codes;
+    struct stack_root *stack;
+    uint64_t granules;
+    uint64_t code_bits; /* the same in bits of the table */
+    unsigned char *data;
+
+    /* Malloc: its counters in the region, and which addresses are live. */
+    struct malloc_root *counters;
+    struct block_set *live;
+
+    struct heap_layout layout;
+    uint64_t region_size;
+    hshm_allocator_id id;
+    bool read_only;
+    hshm_status refusal; /* with which refused calls answer */
+    struct allocator_system system;
+};
+static_assert(offsetof(struct hshm_allocator, view) == 0, "hshm_to_off() and hshm_to_addr() rely on it");
+
+extern const struct allocator_ops alloc_stack_ops;
+extern const struct allocator_ops alloc_malloc_ops;
+extern const struct allocator_ops alloc_scalable_page_ops;
+extern const struct allocator_ops alloc_thread_local_ops;
+
+/* The functions of a kind, or NULL and a sentence (HSHM_E_INVAL) for a number that is none. */
+const struct allocator_ops *allocator_find(uint32_t kind);
+
+/* Let every call that would change the heap answer HSHM_E_PERM. */
+void allocator_refuse_writes(hshm_allocator *a);
+
+/* Let every call answer HSHM_E_PERM: this forked child has no place in the region. */
+void allocator_refuse_all(hshm_allocator *a);
+
+/* The same check for tests, fuzzers and expensive asserts.  HSHM_OK or HSHM_E_CORRUPT. */
+hshm_status allocator_check(hshm_allocator *a);
+
+/* Out of line and shared: the sentence for a request without room.  Returns NULL, for malloc-shaped calls. */
+void *allocator_no_room(hshm_allocator *a, size_t size, uint64_t largest);
+
+/* The sentence for a wrong free; HSHM_E_BADFREE. */
+hshm_status allocator_bad_free(const hshm_allocator *a, const void *addr);
+
+/* Is this address inside the heap's data? */
+static inline bool
+allocator_has(const hshm_allocator *a, const void *addr)
+{
+    return (uintptr_t)addr - ((uintptr_t)a->view.base + a->layout.data_off) < a->layout.data_size;
+}
+
+#endif
