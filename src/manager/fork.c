@@ -1,0 +1,109 @@
+/*
+ * fork.c - a forked child's heaps.
+ *
+ * The memory is inherited; the proof of life is not (sync/liveness.h).  So before fork() returns in the child, each
+ * region gets a slot of the child's own.  Where that cannot be had, the heap refuses every call in the child: working
+ * under the parent's slot would make the child look dead, and its work look abandoned, when the parent dies.
+ *
+ * The list of managers is the one thing here that is global besides the default manager: fork() has no argument.
+ */
+#include "backend/members.h"
+#include "manager/manager.h"
+#include "sync/fork_guard.h"
+
+static struct {
+    struct local_lock lock;
+    hshm_manager *first;
+} managers = { LOCAL_LOCK_INIT, NULL };
+
+/* Before: take every lock, so that the child inherits none in the middle of a change. */
+static void
+before_fork(void)
+{
+    local_lock_take(&managers.lock);
+    for (hshm_manager *manager = managers.first; manager != NULL; manager = manager->next) {
+        local_lock_take(&manager->lock);
+        for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
+            if (backend->allocator != NULL && backend->allocator->ops.fork_prepare != NULL)
+                backend->allocator->ops.fork_prepare(backend->allocator);
+        }
+    }
+}
+
+static void
+free_heap_locks(hshm_backend *backend)
+{
+    if (backend->allocator != NULL && backend->allocator->ops.fork_done != NULL)
+        backend->allocator->ops.fork_done(backend->allocator);
+}
+
+static void
+after_fork_in_parent(void)
+{
+    for (hshm_manager *manager = managers.first; manager != NULL; manager = manager->next) {
+        for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next)
+            free_heap_locks(backend);
+        local_lock_give(&manager->lock);
+    }
+    local_lock_give(&managers.lock);
+}
+
+static void
+settle_in_child(hshm_backend *backend)
+{
+    free_heap_locks(backend);
+    const hshm_status status = members_rejoin(&backend->region);
+    if (status != HSHM_OK && backend->allocator != NULL) {
+        backend->allocator->refusal = status == HSHM_E_LIMIT ? HSHM_E_LIMIT : HSHM_E_PERM;
+        allocator_refuse_all(backend->allocator);
+    }
+}
+
+/* A region that another thread was making belongs to the parent; here nobody would ever finish it. */
+static void
+forget_building(hshm_manager *manager)
+{
+    for (hshm_backend **at = &manager->backends; *at != NULL;) {
+        if ((*at)->building)
+            *at = (*at)->next;
+        else
+            at = &(*at)->next;
+    }
+}
+
+static void
+after_fork_in_child(void)
+{
+    for (hshm_manager *manager = managers.first; manager != NULL; manager = manager->next) {
+        forget_building(manager);
+        for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next)
+            settle_in_child(backend);
+        local_lock_give(&manager->lock);
+    }
+    local_lock_give(&managers.lock);
+}
+
+static const struct fork_hooks hooks = { before_fork, after_fork_in_parent, after_fork_in_child };
+
+void
+fork_list_add(hshm_manager *manager)
+{
+    fork_guard_install(&hooks);
+    local_lock_take(&managers.lock);
+    manager->next = managers.first;
+    managers.first = manager;
+    local_lock_give(&managers.lock);
+}
+
+void
+fork_list_remove(hshm_manager *manager)
+{
+    local_lock_take(&managers.lock);
+    for (hshm_manager **at = &managers.first; *at != NULL; at = &(*at)->next) {
+        if (*at == manager) {
+            *at = manager->next;
+            break;
+        }
+    }
+    local_lock_give(&managers.lock);
+}

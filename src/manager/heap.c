@@ -1,0 +1,199 @@
+/*
+ * heap.c - where a backend and an allocator meet: laying a heap out, and opening one that is there.
+ *
+ * Creating, in order: layout, control data zeroed and promised, root, header's second part, state READY.  Attachers look
+ * at none of it before READY, so a kill anywhere before that leaves a region without a heap.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "manager/manager.h"
+
+static hshm_status
+give_back(void *arg, uint64_t off, uint64_t size)
+{
+    struct region *region = arg;
+    return region->ops->give_back(region, off, size);
+}
+
+static uint64_t
+committed(void *arg)
+{
+    const struct region *region = arg;
+    return region->ops->committed(region);
+}
+
+static hshm_allocator *
+new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct heap_layout *layout,
+           hshm_allocator_id id)
+{
+    struct region *region = &backend->region;
+    hshm_allocator *a = calloc(1, sizeof *a);
+    if (a == NULL) {
+        (void)fail(HSHM_E_NOSPC, "no memory for a handle on %s", region_name(region).s);
+        return NULL;
+    }
+    a->view.base = region->base;
+    a->ops = *ops;
+    a->layout = *layout;
+    a->region_size = region->size;
+    a->id = id;
+    a->read_only = region->read_only;
+    a->system = (struct allocator_system){
+        .arg = region,
+        .page_size = region_page_size(),
+        .reserved = region->commit != HSHM_COMMIT_LAZY && region->ops->files != NULL,
+        .give_back = region->ops->give_back == NULL ? NULL : give_back,
+        .committed = committed,
+    };
+    return a;
+}
+
+/* The matrix of hshm/allocator.h, from what the kinds declare. */
+static hshm_status
+check_pair(const struct region *region, const struct allocator_ops *ops)
+{
+    if (ops->needs & NOT_BUILT)
+        return fail(HSHM_E_NOTSUP, "this version does not have the %s allocator yet; use HSHM_ALLOCATOR_STACK",
+                    ops->title);
+    if ((ops->needs & NEEDS_SYSTEM_MALLOC) && !(region->ops->caps & BACKEND_SYSTEM_MALLOC))
+        return fail(HSHM_E_NOTSUP,
+                    "a %s heap cannot live on %s: its blocks are malloc's, which no other process can see; use "
+                    "HSHM_BACKEND_MALLOC, or another allocator",
+                    ops->title, region_name(region).s);
+    return HSHM_OK;
+}
+
+static void
+describe(struct region_header *header, const hshm_allocator *a)
+{
+    const struct heap_layout *layout = &a->layout;
+    header->allocator_kind = a->ops.kind;
+    header->min_block = GRANULE;
+    header->allocator_major = a->id.major;
+    header->allocator_minor = a->id.minor;
+    header->table_off = layout->table_off;
+    header->table_size = layout->table_size;
+    header->root_off = layout->root_off;
+    header->root_size = layout->root_size;
+    header->custom_off = layout->custom_off;
+    header->custom_size = layout->custom_size;
+    header->data_off = layout->data_off;
+    header->data_size = layout->data_size;
+    header->heap_checksum = region_checksum_of_heap(header);
+}
+
+/* Control data reads as zero, and its fixed part can be touched without a SIGBUS. */
+static hshm_status
+prepare_control(struct region *region, const struct heap_layout *layout)
+{
+    const uint64_t heap_off = region_header(region)->heap_off;
+    if (!region->zeroed)
+        memset(region->base + heap_off, 0, layout->data_off - heap_off);
+    if (region->commit == HSHM_COMMIT_LAZY && region->ops->promise != NULL)
+        return region->ops->promise(region, layout->root_off, layout->data_off - layout->root_off);
+    return HSHM_OK;
+}
+
+hshm_status
+heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_ops *ops, uint64_t custom_size,
+            hshm_allocator **ret_allocator)
+{
+    struct region *region = &backend->region;
+    struct region_header *header = region_header(region);
+    hshm_status status = check_pair(region, ops);
+    if (status != HSHM_OK)
+        return status;
+    if (region_ready(header))
+        return fail(HSHM_E_EXISTS, "%s has a heap already, and a region holds one; create another backend",
+                    region_name(region).s);
+    struct heap_layout layout = { 0 };
+    status = ops->layout(header->heap_off, region->size, custom_size, &layout);
+    if (status == HSHM_OK)
+        status = prepare_control(region, &layout);
+    if (status != HSHM_OK)
+        return status;
+
+    hshm_allocator *a = new_handle(backend, ops, &layout, id);
+    if (a == NULL)
+        return HSHM_E_NOSPC;
+    status = a->ops.init(a);
+    if (status != HSHM_OK) {
+        free(a);
+        return status;
+    }
+    describe(header, a);
+    region_publish(header);
+    *ret_allocator = a;
+    return HSHM_OK;
+}
+
+static struct heap_layout
+layout_of(const struct region_header *header)
+{
+    return (struct heap_layout){
+        .table_off = header->table_off,
+        .table_size = header->table_size,
+        .root_off = header->root_off,
+        .root_size = header->root_size,
+        .custom_off = header->custom_off,
+        .custom_size = header->custom_size,
+        .data_off = header->data_off,
+        .data_size = header->data_size,
+    };
+}
+
+hshm_status
+heap_open(hshm_backend *backend, const struct region_header *header, hshm_allocator **ret_allocator)
+{
+    const struct region *region = &backend->region;
+    const struct region_name name = region_name(region);
+    const struct allocator_ops *ops = allocator_find(header->allocator_kind);
+    if (ops == NULL || (ops->needs & NOT_BUILT))
+        return fail(HSHM_E_NOTSUP,
+                    "%s holds a heap of kind %" PRIu32 " (%s), which this build lacks; use the library that made "
+                    "it",
+                    name.s, header->allocator_kind, ops == NULL ? "unknown" : ops->title);
+    if (ops->open == NULL)
+        return fail(HSHM_E_CORRUPT, "%s claims to hold a %s heap, which no other process could use; it is damaged",
+                    name.s, ops->title);
+    const struct heap_layout layout = layout_of(header);
+    hshm_status status = ops->check_layout(&layout, name.s);
+    if (status != HSHM_OK)
+        return status;
+
+    const hshm_allocator_id id = { header->allocator_major, header->allocator_minor };
+    hshm_allocator *a = new_handle(backend, ops, &layout, id);
+    if (a == NULL)
+        return HSHM_E_NOSPC;
+    status = a->ops.open(a, name.s);
+    if (status != HSHM_OK) {
+        free(a);
+        return status;
+    }
+    if (a->read_only)
+        allocator_refuse_writes(a);
+    *ret_allocator = a;
+    return HSHM_OK;
+}
+
+void
+heap_close(hshm_allocator *a)
+{
+    if (a == NULL)
+        return;
+    a->ops.close(a);
+    free(a);
+}
+
+bool
+heap_owns(hshm_allocator *a, const void *addr)
+{
+    const uintptr_t custom = (uintptr_t)a->view.base + a->layout.custom_off;
+    if ((uintptr_t)addr - custom < a->layout.custom_size)
+        return true;
+    return a->ops.owns != NULL ? a->ops.owns(a, addr) : allocator_has(a, addr);
+}
