@@ -1,0 +1,73 @@
+/*
+ * wordcount_table.h - a hash table of words that many processes fill at once, without a lock.
+ *
+ * All of it lies in one heap and hangs together by offsets, so that it reads the same at every address:
+ *
+ *     buckets  [  0  | off |  0  | off |  0  ... ]            one array, allocated once
+ *                       |           |
+ *                       |           +--> "library" 87 --next--> 0
+ *                       +--> "the" 1312 --next--> "gnu" 312 --next--> 0
+ *
+ * Words are added and never taken away, and always at the head of their chain, so:
+ *
+ *     whatever part of a chain a process has seen stays as it is; what it has not seen can only stand in front of it.
+ *
+ * Hence a process that lost the race for a bucket's head has to look at the new head part only, and a process that is
+ * killed in the middle of an insertion leaves either the whole word or (at most) a block that nobody points to.
+ */
+#ifndef WORDCOUNT_TABLE_H
+#define WORDCOUNT_TABLE_H
+
+#include <hshm/hshm.h>
+
+#include <stdatomic.h>
+
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words that processes share must not hide a lock of one process");
+
+/* Shared: one word.  Only `count` changes once the node hangs in a chain. */
+struct word_node {
+    hshm_off next;          /* HSHM_OFF_NULL ends the chain */
+    _Atomic uint64_t count; /* how often the word was met */
+    uint32_t hash;
+    uint32_t length; /* bytes of text; no terminating zero */
+    char text[];
+};
+
+/* Shared: where a table begins; lies in the heap's custom header. */
+struct word_table_root {
+    hshm_off buckets;      /* of an array: _Atomic hshm_off [bucket_count] */
+    uint64_t bucket_count; /* a power of two */
+};
+
+/* Local: a table as this process sees it; holds the addresses that the root cannot. */
+struct word_table {
+    hshm_allocator *heap;
+    _Atomic hshm_off *buckets;
+    uint64_t mask;
+};
+
+/* What word_table_add() did. */
+enum word_added {
+    WORD_COUNTED,   /* the word was there                                               */
+    WORD_INSERTED,  /* it is new, and this process put it there                         */
+    WORD_LOST_RACE, /* it was new, but another process was quicker: ours was given back */
+    WORD_NO_ROOM    /* the heap is full; see hshm_last_error()                          */
+};
+
+/* Allocate an empty table; false when the heap has no room for it. */
+bool word_table_create(hshm_allocator *heap, uint64_t bucket_count, struct word_table_root *ret_root);
+
+/* The table of that root, at this process's addresses.  Never fails, allocates nothing, needs no closing. */
+struct word_table word_table_open(hshm_allocator *heap, const struct word_table_root *root);
+
+/* Count a word once more.  Safe from any number of processes and threads at once. */
+enum word_added word_table_add(const struct word_table *table, const char *word, size_t length);
+
+/*
+ * All words, in no order, as an array of this process (free() it).  The nodes stay in the heap.
+ * The caller guarantees that nobody adds words meanwhile.  Works on a heap attached read-only.
+ * Returns false when this process has no memory for the array.
+ */
+bool word_table_list(const struct word_table *table, const struct word_node ***ret_nodes, size_t *ret_count);
+
+#endif
