@@ -250,8 +250,8 @@ typedef struct hshm_stats {
 
 /**
  * Count what the heap holds.  Correct across processes, and safe while others work: each figure is then one of a
- * moment during the call.  STACK: reads the table of blocks, so it takes time in proportion to used_bytes (about 4 ms a
- * GiB); MALLOC: no more than a few loads.
+ * moment during the call.  STACK: reads the table of blocks, so it takes time in proportion to their number (some
+ * 10 ns each); MALLOC: no more than a few loads.
  *
  * @return HSHM_OK, or HSHM_E_INVAL (NULL, wrong struct_size)
  */
