@@ -28,7 +28,8 @@
  * Fork: a child keeps using what its parent had attached, under a slot (an entry in the region's table of processes)
  * of its own, taken inside fork().  Where the child may not reopen the region, every call on that heap answers
  * HSHM_E_PERM in the child.  What the parent created remains the parent's to destroy.  Children of vfork(), _Fork()
- * or a raw clone() must not use their parent's heaps; they never keep a dead parent looking alive.
+ * or a raw clone() must not use their parent's heaps; they do not keep a dead parent looking alive (unless another thread
+ * was within the microseconds of an attach when a raw clone() was made).
  */
 #ifndef HSHM_BACKEND_H
 #define HSHM_BACKEND_H
@@ -70,11 +71,11 @@ typedef enum hshm_replace {
 /** Limits of sizes and names. */
 enum {
     /**
-     * The smallest region, in bytes: it holds a Stack heap of one 64-byte payload and no custom header (slots for two
-     * processes, tables and roots take the rest).  A 4096-byte array gives a Stack heap more than 3 KiB.  Kinds that
-     * map pages round the size up to whole pages.
+     * The smallest region, in bytes: with the slots that such a region gets by itself (two) it holds a Stack heap of
+     * one 64-byte payload and no custom header.  A 4096-byte array gives a Stack heap more than 3 KiB.  Kinds that map
+     * pages round the size up to whole pages.
      */
-    HSHM_REGION_SIZE_MIN = 1024,
+    HSHM_REGION_SIZE_MIN = 704,
     /** The longest name of POSIX shared memory, in bytes; letters, digits, '.', '_' and '-' may be used. */
     HSHM_NAME_MAX = 200
 };
@@ -164,7 +165,7 @@ HSHM_API hshm_status hshm_backend_create(hshm_manager *manager, hshm_backend_id 
  *         HSHM_E_NOTSUP    the kind is private to a process, the file lies on a network file system, or this build
  *                          lacks the allocator
  *         HSHM_E_CORRUPT   it is not a region, or its bytes contradict each other
- *         HSHM_E_VERSION   another format version;  HSHM_E_ABI  another word size, page size or byte order
+ *         HSHM_E_VERSION   another format version;  HSHM_E_ABI  another word size, cache line or byte order
  *         HSHM_E_DAMAGED   a file that was in use when the machine went down (see accept_dirty)
  *         HSHM_E_LIMIT     all slots are taken by live processes
  *         HSHM_E_BUSY      it is being removed
