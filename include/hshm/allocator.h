@@ -19,6 +19,7 @@
  *   A block belongs to the heap, not to the process that took it: it stays when that process ends, and any process
  *   attached to the heap may free it.  Blocks are 16-byte aligned, more on request, and not zeroed unless by
  *   hshm_calloc().  A request of 0 bytes gives a block of its own that may be freed like any other.
+ *   Blocks of a MALLOC backend or heap end with the backend, in hshm_backend_destroy() or _detach().
  *   Freeing what is not a live block of the heap (freed already, interior, foreign, wild) changes nothing and answers
  *   HSHM_E_BADFREE, also in release builds.
  *
@@ -93,6 +94,7 @@ HSHM_API hshm_status hshm_allocator_get(hshm_manager *manager, hshm_allocator_id
 
 /**
  * Forget the heap in this manager; the handle ends.  What is in the region stays, and others who are attached go on.
+ * Blocks can be read and written until the backend is detached or destroyed.
  * @return HSHM_OK, or HSHM_E_NOTFOUND (harmless)
  */
 HSHM_API hshm_status hshm_allocator_unregister(hshm_manager *manager, hshm_allocator_id allocator_id);

@@ -384,12 +384,16 @@ malloc_init(hshm_allocator *a)
     return HSHM_OK;
 }
 
-/* Blocks that the program still holds are its own: they stay, and free() of the C library takes them. */
+/* As with every other kind, the blocks end with their heap. */
 static void
 malloc_close(hshm_allocator *a)
 {
-    for (size_t i = 0; i < SHARDS; i++)
-        free(a->live->shards[i].places);
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &a->live->shards[i];
+        for (size_t at = 0; at < shard->capacity; at++)
+            free((void *)shard->places[at]);
+        free(shard->places);
+    }
     free(a->live);
     a->live = NULL;
 }

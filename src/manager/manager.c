@@ -85,6 +85,7 @@ static void
 end_backend(hshm_backend *backend)
 {
     heap_close(backend->allocator);
+    heap_close(backend->forgotten);
     region_leave(&backend->region);
     free(backend);
 }
@@ -447,14 +448,13 @@ hshm_allocator_unregister(hshm_manager *manager, hshm_allocator_id allocator_id)
     manager = or_default(manager);
     local_lock_take(&manager->lock);
     hshm_backend *backend = registry_find_allocator(manager, allocator_id);
-    hshm_allocator *allocator = backend == NULL ? NULL : backend->allocator;
-    if (backend != NULL)
+    if (backend != NULL) {
+        /* A region holds one heap ever, so there is none to be forgotten before this one. */
+        backend->forgotten = backend->allocator;
         backend->allocator = NULL;
+    }
     local_lock_give(&manager->lock);
-    if (allocator == NULL)
-        return unknown_allocator(allocator_id);
-    heap_close(allocator);
-    return HSHM_OK;
+    return backend != NULL ? HSHM_OK : unknown_allocator(allocator_id);
 }
 
 /* ---- pointers that travel ---- */

@@ -18,6 +18,7 @@ struct hshm_backend {
     pid_t creator; /* who made it: its destroy removes the name.  0 = attached           */
     struct region region;
     hshm_allocator *allocator; /* NULL before it is created and after it was unregistered            */
+    hshm_allocator *forgotten; /* the unregistered one: its blocks stay until the backend is left    */
 };
 
 struct hshm_manager {

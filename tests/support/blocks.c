@@ -1,0 +1,114 @@
+/*
+ * blocks.c - see blocks.h.
+ */
+#include "blocks.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "allocator/allocator.h"
+
+static uint64_t
+pattern_word(uint64_t key, uint64_t at)
+{
+    uint64_t state = key * UINT64_C(0x100000001b3) + at;
+    return next_random(&state);
+}
+
+void
+block_fill(void *addr, size_t size, uint64_t key)
+{
+    unsigned char *bytes = addr;
+    for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
+        const uint64_t word = pattern_word(key, at);
+        memcpy(bytes + at, &word, size - at < sizeof word ? size - at : sizeof word);
+    }
+}
+
+bool
+block_holds(const void *addr, size_t size, uint64_t key)
+{
+    const unsigned char *bytes = addr;
+    for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
+        const uint64_t word = pattern_word(key, at);
+        if (memcmp(bytes + at, &word, size - at < sizeof word ? size - at : sizeof word) != 0)
+            return false;
+    }
+    return true;
+}
+
+void
+support_assert_block(hshm_allocator *heap, const void *addr, size_t size, uint64_t key, const char *file, int line)
+{
+    const size_t usable = hshm_usable_size(heap, addr);
+    const bool whole = usable >= size && usable > 0 && block_holds(addr, size, key);
+    if (whole)
+        return;
+    print_error("block at %p of %zu bytes, key %" PRIu64 ": usable size %zu, content %s\n", addr, size, key, usable,
+                block_holds(addr, size, key) ? "as written" : "changed");
+    _fail(file, line);
+}
+
+hshm_stats
+stats_of(hshm_allocator *heap)
+{
+    hshm_stats stats = HSHM_STATS_INIT;
+    assert_ok(hshm_stats_get(heap, &stats));
+    return stats;
+}
+
+struct figure {
+    const char *name;
+    uint64_t before, now;
+};
+
+void
+support_assert_same_stats(hshm_allocator *heap, hshm_stats before, const char *file, int line)
+{
+    const hshm_stats now = stats_of(heap);
+    const struct figure figures[] = {
+        { "region_bytes", before.region_bytes, now.region_bytes },
+        { "data_bytes", before.data_bytes, now.data_bytes },
+        { "live_bytes", before.live_bytes, now.live_bytes },
+        { "live_blocks", before.live_blocks, now.live_blocks },
+        { "used_bytes", before.used_bytes, now.used_bytes },
+        { "peak_bytes", before.peak_bytes, now.peak_bytes },
+        { "free_bytes", before.free_bytes, now.free_bytes },
+        { "largest_free", before.largest_free, now.largest_free },
+        { "allocs", before.allocs, now.allocs },
+        { "frees", before.frees, now.frees },
+        { "failures", before.failures, now.failures },
+    };
+    bool same = true;
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+        if (figures[i].before == figures[i].now)
+            continue;
+        print_error("%s was %" PRIu64 ", is %" PRIu64 "\n", figures[i].name, figures[i].before, figures[i].now);
+        same = false;
+    }
+    if (!same)
+        _fail(file, line);
+}
+
+void
+support_assert_sound(hshm_allocator *heap, const char *file, int line)
+{
+    if (allocator_check(heap) == HSHM_OK)
+        return;
+    print_error("the heap is not sound: %s\n", hshm_last_error());
+    _fail(file, line);
+}
+
+uint64_t
+stack_rounded(size_t size)
+{
+    return size == 0 ? GRANULE : ((uint64_t)size + GRANULE - 1) / GRANULE * GRANULE;
+}
+
+int
+drop_heaps(void **state)
+{
+    (void)state;
+    hshm_manager_destroy(NULL);
+    return 0;
+}

@@ -1,0 +1,35 @@
+/*
+ * blocks.h - what tests of allocators need again and again: patterns in blocks, statistics, heaps that are sound.
+ */
+#ifndef HSHM_TESTS_BLOCKS_H
+#define HSHM_TESTS_BLOCKS_H
+
+#include "support.h"
+
+/* Fill a block with bytes that follow from `key`, and look whether they are still there. */
+void block_fill(void *addr, size_t size, uint64_t key);
+bool block_holds(const void *addr, size_t size, uint64_t key);
+
+/* Fails the test unless the block is live, of at least this size, and as block_fill() left it. */
+#define assert_block(heap, addr, size, key) support_assert_block((heap), (addr), (size), (key), __FILE__, __LINE__)
+void support_assert_block(hshm_allocator *heap, const void *addr, size_t size, uint64_t key, const char *file,
+                          int line);
+
+/* Statistics; fails the test when they cannot be had. */
+hshm_stats stats_of(hshm_allocator *heap);
+
+/* Fails the test unless nothing that is counted has changed; what the system holds for the region may. */
+#define assert_same_stats(heap, before) support_assert_same_stats((heap), (before), __FILE__, __LINE__)
+void support_assert_same_stats(hshm_allocator *heap, hshm_stats before, const char *file, int line);
+
+/* Fails the test unless the heap's own check finds it whole.  Nobody may be changing it. */
+#define assert_sound(heap) support_assert_sound((heap), __FILE__, __LINE__)
+void support_assert_sound(hshm_allocator *heap, const char *file, int line);
+
+/* A size as the Stack rounds it: whole granules, at least one. */
+uint64_t stack_rounded(size_t size);
+
+/* A teardown: leave all that the default manager holds, also after a failed test. */
+int drop_heaps(void **state);
+
+#endif
