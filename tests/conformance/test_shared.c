@@ -5,6 +5,9 @@
 #include "exchange.h"
 #include "rows.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 enum { SIZE = 512 * 1024 };
 
 static const struct row *
@@ -153,9 +156,11 @@ another_program_works_on_the_heap(void **state)
         exchange->blocks[i] = block.shm.off;
     }
     char words[4][32];
+    char base[32];
     stage_words(&stage, words);
+    (void)snprintf(base, sizeof base, "%" PRIxPTR, (uintptr_t)hshm_to_addr(stage.heap, 64) - 64);
     assert_int_equal(child_wait(helper_start("helper_conformance", words[0], words[1], words[2], words[3],
-                                             stage.url == NULL ? "" : stage.url, NULL)),
+                                             stage.url == NULL ? "" : stage.url, base, NULL)),
                      0);
     assert_int_equal(exchange->word, EXCHANGE_FROM_HELPER);
     assert_int_not_equal(exchange->base, (uintptr_t)hshm_to_addr(stage.heap, 64) - 64);
