@@ -21,15 +21,19 @@
  *   hshm_calloc().  A request of 0 bytes gives a block of its own that may be freed like any other.
  *   Blocks of a MALLOC backend or heap end with the backend, in hshm_backend_destroy() or _detach().
  *   Freeing what is not a live block of the heap (freed already, interior, foreign, wild) changes nothing and answers
- *   HSHM_E_BADFREE, also in release builds.
+ *   HSHM_E_BADFREE, also in release builds.  (Not found out: a free of an address inside a block that another thread or
+ *   process frees at the same moment.)
  *
  * Threads and processes: every call is safe from several threads and processes at once, except where it says so.
  * Signals: no call here but hshm_to_off() and hshm_to_addr() is async-signal-safe.
  * Killed processes: SIGKILL in the middle of a call leaves the heap consistent and makes nobody wait; at most the one
- * block (or, in a free, the room it gave back) that the call was about stays unusable until the stack is rewound.
+ * block (or, in a free, the room it gave back) that the call was about stays unusable until the stack is rewound, and as
+ * beneath a live block, free room beneath it does not come back before.
  *
- * In a heap attached read-only, calls that would change it answer HSHM_E_PERM; in a forked child that could not reopen
- * the region, all calls do.
+ * In a heap attached read-only, calls that would change it answer HSHM_E_PERM.  In a forked child that could not get a
+ * place of its own they do likewise, visits and marks too, or answer HSHM_E_LIMIT when all slots were taken.
+ *
+ * A heap is a handle that hshm_allocator_create() or _get() gave and that has not ended; calls do not look for NULL.
  */
 #ifndef HSHM_ALLOCATOR_H
 #define HSHM_ALLOCATOR_H
@@ -76,8 +80,9 @@ typedef struct hshm_allocator_options {
  *         HSHM_E_EXISTS    the backend has a heap already, or the id is registered in this manager
  *         HSHM_E_INVAL     kind or struct_size is wrong, or the custom header does not fit into the region
  *         HSHM_E_NOTSUP    that kind does not work on that backend; the sentence says why
- *         HSHM_E_NOSPC     no memory for the handle
- *         HSHM_E_PERM      the backend is attached read-only
+ *         HSHM_E_NOSPC     no memory for the handle, or a lazy region's file system has no room for the heap's tables
+ *         HSHM_E_PERM      the backend is attached read-only, or was created by this process's parent
+ *         HSHM_E_SYSTEM    a system call failed
  */
 HSHM_API hshm_status hshm_allocator_create(hshm_manager *manager, hshm_backend_id backend_id,
                                            hshm_allocator_id allocator_id, hshm_allocator_kind kind,
@@ -187,9 +192,9 @@ typedef int (*hshm_visit_fn)(const hshm_block *block, void *arg);
 
 /**
  * Show every live block, at ascending offsets (MALLOC: in no order).  Safe while others work on the heap: blocks that
- * come or go meanwhile may or may not be shown.  The function must not allocate from or free into a MALLOC heap.
+ * come or go meanwhile may or may not be shown.  The function may call anything, also on this heap.
  *
- * @return HSHM_OK (also when fn ended it), HSHM_E_INVAL (fn is NULL)
+ * @return HSHM_OK (also when fn ended it), HSHM_E_INVAL (fn is NULL), HSHM_E_NOSPC (MALLOC: no memory for a list)
  */
 HSHM_API hshm_status hshm_visit_blocks(hshm_allocator *allocator, hshm_visit_fn fn, void *arg);
 
@@ -221,7 +226,7 @@ HSHM_API hshm_status hshm_stack_mark(hshm_allocator *allocator, hshm_stack_heigh
  * meanwhile.  Room that a killed process left unusable above the mark comes back too.
  *
  * @return HSHM_OK, HSHM_E_KIND (not a Stack), HSHM_E_INVAL (the mark is above the top, or cuts a live block: it was
- *         taken before what lies under it was freed and taken anew), HSHM_E_PERM (read-only)
+ *         taken before what lies under it was freed and taken anew, or grew), HSHM_E_PERM (read-only)
  */
 HSHM_API hshm_status hshm_stack_rewind(hshm_allocator *allocator, hshm_stack_height height);
 

@@ -26,9 +26,9 @@
  * Threads: all calls here are safe from several threads; a backend must not be used by one thread while another
  * destroys or detaches it.  Signals: none of them is async-signal-safe.
  * Fork: a child keeps using what its parent had attached, under a slot (an entry in the region's table of processes)
- * of its own, taken inside fork().  Where the child may not reopen the region, every call on that heap answers
- * HSHM_E_PERM in the child.  What the parent created remains the parent's to destroy.  Children of vfork(), _Fork()
- * or a raw clone() must not use their parent's heaps; they do not keep a dead parent looking alive (unless another thread
+ * of its own, taken inside fork(); in kinds without a file, without a slot.  Where no slot can be had, because the region
+ * may not be reopened or all slots are taken, the heap's calls answer HSHM_E_PERM or HSHM_E_LIMIT in the child; see
+ * allocator.h.  What the parent created remains the parent's to destroy.  Children of vfork(), _Fork() or a raw clone() must not use their parent's heaps; they do not keep a dead parent looking alive (unless another thread
  * was within the microseconds of an attach when a raw clone() was made).
  */
 #ifndef HSHM_BACKEND_H
@@ -83,7 +83,7 @@ enum {
 /** How hshm_backend_create() works; start from HSHM_BACKEND_OPTIONS_INIT.  NULL means just that. */
 typedef struct hshm_backend_options {
     size_t struct_size;   /**< sizeof(hshm_backend_options), so that the struct can grow                           */
-    uint32_t mode;        /**< permissions of the name, set whatever the umask; 0 = 0600                          */
+    uint32_t mode;        /**< permissions of the name, set whatever the umask, 0600 included; 0 = 0600          */
     hshm_commit commit;   /**< reserve, lazy or prefault                                                          */
     hshm_replace replace; /**< never, or dead                                                                     */
     uint32_t slots;       /**< how many processes may attach at once; 0 = by size: 2 (under 16 KiB), 16 (under
@@ -122,7 +122,8 @@ typedef struct hshm_attach_options {
  * @param id           not yet used in this manager
  * @param size         bytes, the region's own tables included; HSHM_REGION_SIZE_MIN or more.  Rounded up to pages where
  *                     the kind maps pages
- * @param url          POSIX_SHM_MMAP: a name, [A-Za-z0-9._-] only, 1 to HSHM_NAME_MAX bytes, not "." or "..".
+ * @param url          POSIX_SHM_MMAP: a name, [A-Za-z0-9._-] only, 1 to HSHM_NAME_MAX bytes, not "." or "..",
+ *                     not beginning with ".hshm-".
  *                     POSIX_MMAP: a path whose folder exists.  Else: a label for messages, or NULL
  * @param options      NULL = defaults
  * @param ret_backend  on success the backend, owned by the manager; may be NULL
@@ -133,7 +134,7 @@ typedef struct hshm_attach_options {
  *         HSHM_E_NOSPC    the file system, a cgroup, `ulimit -f`, `ulimit -v` or memory cannot hold `size`
  *         HSHM_E_PERM     the folder or a leftover belongs to someone else
  *         HSHM_E_NOTFOUND the folder of the path does not exist
- *         HSHM_E_NOTSUP   a network file system, or max_size beyond size
+ *         HSHM_E_NOTSUP   a network file system, one that drops locks (overlayfs), or max_size beyond size
  *         HSHM_E_DEVICE   a GPU kind: no driver
  *         HSHM_E_SYSTEM   another system call failed; the sentence has its errno
  */
@@ -146,8 +147,8 @@ HSHM_API hshm_status hshm_backend_create(hshm_manager *manager, hshm_backend_id 
  * under the ids that stand in the region.
  *
  * The bytes of the region are checked as untrusted input first.  With timeout_ms the call tries again, 0.1 ms to 10 ms
- * apart, while the name does not exist or has no allocator yet.  A remover at work can delay it by up to 50 ms even
- * with timeout_ms = 0.
+ * apart, while the name does not exist or has no allocator yet.  A remover at work, or the last user
+ * of a file who is writing it to its disk, can delay it by up to 50 ms even with timeout_ms = 0, and make it HSHM_E_BUSY.
  *
  * @param manager      NULL = hshm_manager_default()
  * @param kind         as it was created; private kinds (MALLOC, GPU_MALLOC) cannot be attached to
@@ -168,7 +169,7 @@ HSHM_API hshm_status hshm_backend_create(hshm_manager *manager, hshm_backend_id 
  *         HSHM_E_VERSION   another format version;  HSHM_E_ABI  another word size, cache line or byte order
  *         HSHM_E_DAMAGED   a file that was in use when the machine went down (see accept_dirty)
  *         HSHM_E_LIMIT     all slots are taken by live processes
- *         HSHM_E_BUSY      it is being removed
+ *         HSHM_E_BUSY      it is being removed, or written to its disk by its last user
  *         HSHM_E_NOSPC     no address space (`ulimit -v`) or descriptors for it
  *         HSHM_E_SYSTEM    another system call failed
  */

@@ -34,7 +34,8 @@ HSHM_API void hshm_manager_destroy(hshm_manager *manager);
 
 /**
  * The address, in this process, of a pointer that came from another one.
- * A null pointer gives NULL.  The offset is checked to lie inside the heap's data or custom header.
+ * A null pointer gives NULL.  The offset is checked to lie inside the heap's data or custom header
+ * (MALLOC: to be that of a live block).
  *
  * @return HSHM_OK, HSHM_E_NOTFOUND (no such allocator in this manager), or HSHM_E_INVAL (outside the heap)
  */

@@ -80,14 +80,17 @@ grow_shard(struct shard *shard)
     return true;
 }
 
-/* False without memory for it; one place stays empty always, so that searches end. */
+/*
+ * False without memory for it.  A quarter of each shard is kept for blocks that realloc has moved already and that cannot
+ * be refused any more (`moved`); one place stays empty always, so that searches end.
+ */
 static bool
-insert(hshm_allocator *a, uintptr_t addr)
+insert(hshm_allocator *a, uintptr_t addr, bool moved)
 {
     struct shard *shard = shard_of(a, addr);
     local_lock_take(&shard->lock);
     const bool crowded = (shard->count + 1) * 4 > shard->capacity * 3;
-    const bool room = (crowded && grow_shard(shard)) || shard->count + 1 < shard->capacity;
+    const bool room = !crowded || grow_shard(shard) || (moved && shard->count + 1 < shard->capacity);
     if (room) {
         shard->places[find_place(shard, addr)] = addr;
         shard->count++;
@@ -201,7 +204,7 @@ admit(hshm_allocator *a, void *addr, size_t size)
         return no_room(a, size);
     const uint64_t bytes = malloc_usable_size(addr);
     if (charge(a, bytes)) {
-        if (insert(a, (uintptr_t)addr)) {
+        if (insert(a, (uintptr_t)addr, false)) {
             count(&a->counters->live_blocks);
             count(&a->counters->allocs);
             return addr;
@@ -253,18 +256,19 @@ malloc_realloc(hshm_allocator *a, void *addr, size_t size)
         return NULL;
     }
     const uint64_t old_bytes = malloc_usable_size(addr);
+    const uint64_t more = size > old_bytes ? size - old_bytes : 0;
     void *moved = NULL;
-    uint64_t new_bytes = 0;
-    if (size <= old_bytes || size - old_bytes <= room_left(a))
+    if (more == 0 || charge(a, more)) {
         moved = realloc(addr, size == 0 ? 1 : size);
-    if (moved != NULL) {
-        new_bytes = malloc_usable_size(moved);
         /* Rounding may go a little beyond the limit here: the block has moved, and cannot be refused any more. */
-        (void)atomic_fetch_add_explicit(&a->counters->live_bytes, new_bytes - old_bytes, memory_order_relaxed);
+        const uint64_t new_bytes = moved != NULL ? malloc_usable_size(moved) : old_bytes;
+        (void)atomic_fetch_add_explicit(&a->counters->live_bytes, new_bytes - old_bytes - more, memory_order_relaxed);
         note_peak(a->counters, load_relaxed(&a->counters->live_bytes));
     }
-    /* A place is there: one was just taken out, and shards are grown long before they are full. */
-    (void)insert(a, (uintptr_t)(moved != NULL ? moved : addr));
+    /* There is a place: a quarter of the shard is kept for this, and each try makes it larger if it can. */
+    const bool entered = insert(a, (uintptr_t)(moved != NULL ? moved : addr), true);
+    ASSERT(entered);
+    (void)entered;
     return moved != NULL ? moved : no_room(a, size);
 }
 
@@ -280,23 +284,37 @@ malloc_owns(hshm_allocator *a, const void *addr)
     return is_live(a, (uintptr_t)addr);
 }
 
+/* What stands in a shard now.  NULL when there is nothing, or no memory for it: *ret_count tells. */
+static hshm_block *
+copy_shard(const hshm_allocator *a, struct shard *shard, size_t *ret_count)
+{
+    local_lock_take(&shard->lock);
+    hshm_block *blocks = shard->count == 0 ? NULL : malloc(shard->count * sizeof *blocks);
+    size_t count = 0;
+    for (size_t at = 0; at < shard->capacity && blocks != NULL; at++) {
+        void *addr = (void *)shard->places[at];
+        if (addr != NULL)
+            blocks[count++] = (hshm_block){ addr, hshm_to_off(a, addr), malloc_usable_size(addr) };
+    }
+    *ret_count = shard->count;
+    local_lock_give(&shard->lock);
+    return blocks;
+}
+
+/* From a copy, so that fn may do what it likes with the heap, and nobody waits for it. */
 static hshm_status
 malloc_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg)
 {
-    for (size_t i = 0; i < SHARDS; i++) {
-        struct shard *shard = &a->live->shards[i];
-        int stop = 0;
-        local_lock_take(&shard->lock);
-        for (size_t at = 0; at < shard->capacity && stop == 0; at++) {
-            void *addr = (void *)shard->places[at];
-            if (addr == NULL)
-                continue;
-            const hshm_block block = { addr, hshm_to_off(a, addr), malloc_usable_size(addr) };
-            stop = fn(&block, arg);
-        }
-        local_lock_give(&shard->lock);
-        if (stop != 0)
-            break;
+    int stop = 0;
+    for (size_t i = 0; i < SHARDS && stop == 0; i++) {
+        size_t count;
+        hshm_block *blocks = copy_shard(a, &a->live->shards[i], &count);
+        if (blocks == NULL && count > 0)
+            return fail(HSHM_E_NOSPC, "no memory for a list of %zu blocks of the Malloc heap %u.%u", count, a->id.major,
+                        a->id.minor);
+        for (size_t at = 0; at < count && stop == 0; at++)
+            stop = fn(&blocks[at], arg);
+        free(blocks);
     }
     return HSHM_OK;
 }
@@ -371,19 +389,6 @@ malloc_layout(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, str
     return HSHM_OK;
 }
 
-static hshm_status
-malloc_init(hshm_allocator *a)
-{
-    a->counters = (struct malloc_root *)(void *)(a->view.base + a->layout.root_off);
-    a->live = aligned_alloc(CACHE_LINE, sizeof *a->live);
-    if (a->live == NULL)
-        return fail(HSHM_E_NOSPC, "no memory for the table of the Malloc heap's blocks");
-    memset(a->live, 0, sizeof *a->live);
-    for (size_t i = 0; i < SHARDS; i++)
-        local_lock_init(&a->live->shards[i].lock);
-    return HSHM_OK;
-}
-
 /* As with every other kind, the blocks end with their heap. */
 static void
 malloc_close(hshm_allocator *a)
@@ -396,6 +401,25 @@ malloc_close(hshm_allocator *a)
     }
     free(a->live);
     a->live = NULL;
+}
+
+static hshm_status
+malloc_init(hshm_allocator *a)
+{
+    a->counters = (struct malloc_root *)(void *)(a->view.base + a->layout.root_off);
+    a->live = aligned_alloc(CACHE_LINE, sizeof *a->live);
+    if (a->live == NULL)
+        return fail(HSHM_E_NOSPC, "no memory for the table of the Malloc heap's blocks");
+    memset(a->live, 0, sizeof *a->live);
+    bool whole = true;
+    for (size_t i = 0; i < SHARDS; i++) {
+        local_lock_init(&a->live->shards[i].lock);
+        whole = whole && grow_shard(&a->live->shards[i]);
+    }
+    if (whole)
+        return HSHM_OK;
+    malloc_close(a);
+    return fail(HSHM_E_NOSPC, "no memory for the table of the Malloc heap's blocks");
 }
 
 static void

@@ -8,7 +8,8 @@
  *
  * The rule that makes it safe without a lock: **whoever owns granules, and nobody else, writes their codes.**
  *   - allocate: winning the CAS on the top owns them, and they are NONE (all at or above the top are)
- *   - free: changing FIRST or LAST to FREE by CAS owns the block; of two that free it, one loses and is told so
+ *   - free: changing FIRST or LAST to NONE by CAS owns the block; of two that free it, one loses and is told so.  Not to
+ *     FREE, which others may claim and give back while the one who frees still writes
  *   - giving back: changing FREE to NONE by CAS owns a run of free granules; if it still ends at the top, the top is
  *     lowered beneath it.  While we own it nobody can take the top below its end, so an unchanged top means what it says
  *     (no ABA), and the granules that appear above the top are NONE.
@@ -17,7 +18,7 @@
  *   allocate   1. > top up                          granules NONE below the top: one block's room unusable, nothing else
  *              2. LAST, FIRST written               one word: both at once; two words: LAST first, so that a kill leaves
  *                                                   at most a live block of one granule that nobody will free
- *   free       1. > FIRST/LAST -> FREE              freed; the rest of its codes follow.  A kill here: as above
+ *   free       1. > FIRST/LAST -> NONE              freed; the rest of its codes follow.  A kill here: as above
  *   give back  1. FREE -> NONE   2. > top down      between them: that free room is unusable
  * Rewinding gives all of it back.
  *
@@ -65,19 +66,29 @@ word_of(const hshm_allocator *a, uint64_t granule)
     return &a->codes[granule / STACK_CODES_PER_WORD];
 }
 
-/* The top as it is now, in granules, never beyond the table: the word lies in a region, and may hold anything. */
+/* What the top's word means, in granules, never beyond the table: it lies in a region, and may hold anything. */
+static uint64_t
+top_in(const hshm_allocator *a, uint64_t word)
+{
+    return min_u64(word / STACK_CODE_BITS, a->granules);
+}
+
 static uint64_t
 top_of(const hshm_allocator *a)
 {
-    return min_u64(load_seq_cst(&a->stack->top) / STACK_CODE_BITS, a->granules);
+    return top_in(a, load_seq_cst(&a->stack->top));
 }
 
-/* Move the top between two granules.  False when it is no longer at `from`. */
+/*
+ * Move the top between two granules.  False when it is no longer at `from`.  The second try is for a word that no call
+ * of ours wrote (odd, or beyond the table): without it, no call could move the top ever again, and some would try forever.
+ */
 static bool
 move_top(const hshm_allocator *a, uint64_t from, uint64_t to)
 {
     uint64_t found = from * STACK_CODE_BITS;
-    return cas_seq_cst(&a->stack->top, &found, to * STACK_CODE_BITS);
+    return cas_seq_cst(&a->stack->top, &found, to * STACK_CODE_BITS) ||
+           (top_in(a, found) == from && cas_seq_cst(&a->stack->top, &found, to * STACK_CODE_BITS));
 }
 
 /* The first granule in [from, end) whose code is not NONE; end if there is none. */
@@ -93,16 +104,19 @@ next_coded(const hshm_allocator *a, uint64_t from, uint64_t end)
     return end;
 }
 
-/* The code of the nearest granule below `before` that has one; NONE if there is none. */
+/* The code of the nearest granule below `before` that has one, and which that is; NONE if there is none. */
 static uint64_t
-previous_code(const hshm_allocator *a, uint64_t before)
+previous_code(const hshm_allocator *a, uint64_t before, uint64_t *ret_granule)
 {
     while (before > 0) {
         const uint64_t granule = before - 1;
         const uint64_t word = load_acquire(word_of(a, granule));
         const uint64_t found = nonzero_codes(word) & code_mask(0, granule % STACK_CODES_PER_WORD);
-        if (found != 0)
-            return word >> (63 - __builtin_clzll(found)) & 3;
+        if (found != 0) {
+            const uint64_t at = (63 - (uint64_t)__builtin_clzll(found)) / 2;
+            *ret_granule = align_down(granule, STACK_CODES_PER_WORD) + at;
+            return code_at(word, at);
+        }
         before = align_down(granule, STACK_CODES_PER_WORD);
     }
     return STACK_NONE;
@@ -193,10 +207,10 @@ stack_malloc(hshm_allocator *a, size_t size)
     /* Of the granules beyond the first.  0 bytes become more than any heap has, and fail with the too large. */
     const uint64_t extra = (size - 1) / (GRANULE / STACK_CODE_BITS) & ~(uint64_t)1;
     uint64_t room;
-    if (UNLIKELY(__builtin_sub_overflow(a->code_bits, extra, &room)))
+    if (UNLIKELY(__builtin_sub_overflow(a->code_limit, extra, &room)))
         return stack_malloc_slow(a, size);
     uint64_t top = load_relaxed(&a->stack->top);
-    /* Compared, never added to before: it lies in a region, and may be anyone's bytes. */
+    /* Compared, never added to before: it lies in a region, and may be anyone's bytes, even odd. */
     if (UNLIKELY(top >= room))
         return stack_malloc_slow(a, size);
     /* Acquire pairs with the release in lower_top(): the codes of these granules were made NONE before. */
@@ -223,6 +237,35 @@ granule_of(const hshm_allocator *a, const void *addr, uint64_t *ret_granule)
     return off % GRANULE == 0 && *ret_granule < a->granules;
 }
 
+/*
+ * `granule` is a LAST.  Does the block that it ends begin below?
+ *
+ * The words are read one after the other, downwards.  A block below whose end lies in a higher word than its beginning
+ * may be finished meanwhile: its end is not seen yet, its beginning already.  But then its end is seen in a second look:
+ * it was written before the beginning, and as long as `granule` is live, it can only come down or go.  So two looks that
+ * find the same beginning tell the truth.
+ */
+static bool
+begins_below(const hshm_allocator *a, uint64_t granule)
+{
+    uint64_t before = granule;
+    uint64_t first = granule;
+    while (previous_code(a, granule, &first) == STACK_FIRST) {
+        if (first == before)
+            return true;
+        before = first;
+    }
+    return false;
+}
+
+/* Where the block of several granules that begins at `first` ends; false when it has no end, in a damaged region. */
+static bool
+end_of(const hshm_allocator *a, uint64_t first, uint64_t *ret_last)
+{
+    *ret_last = next_coded(a, first + 1, a->granules);
+    return *ret_last < a->granules && code_at(load_acquire(word_of(a, *ret_last)), *ret_last) == STACK_LAST;
+}
+
 /* Where the live block that begins at `first` ends (its last granule); false when none begins there. */
 static bool
 last_of(const hshm_allocator *a, uint64_t first, uint64_t *ret_last)
@@ -230,12 +273,9 @@ last_of(const hshm_allocator *a, uint64_t first, uint64_t *ret_last)
     const uint64_t code = code_at(load_acquire(word_of(a, first)), first);
     if (code == STACK_LAST) {
         *ret_last = first;
-        return previous_code(a, first) != STACK_FIRST; /* else it ends a block that begins below */
+        return !begins_below(a, first);
     }
-    if (code != STACK_FIRST)
-        return false;
-    *ret_last = next_coded(a, first + 1, a->granules);
-    return *ret_last < a->granules && code_at(load_acquire(word_of(a, *ret_last)), *ret_last) == STACK_LAST;
+    return code == STACK_FIRST && end_of(a, first, ret_last);
 }
 
 static bool
@@ -336,16 +376,27 @@ release_range(hshm_allocator *a, uint64_t from, uint64_t end)
     give_top_back(a);
 }
 
-/* Own a live block.  Of several that try, one wins: the code changes from `code` to FREE once. */
+/*
+ * Own the live block that begins at `first`.  Of several that try, one wins: its code changes to NONE once.
+ *
+ * What is found out before may be true of a block that is freed, and its room taken anew, before the CAS.  So the CAS
+ * compares the whole word that it was found out from, and where a block of several granules ends is asked when it is ours.
+ */
 static bool
-claim_block(const hshm_allocator *a, uint64_t first, uint64_t code)
+claim_block(const hshm_allocator *a, uint64_t first, uint64_t *ret_last)
 {
     stack_word *at = word_of(a, first);
     uint64_t word = load_acquire(at);
-    while (code_at(word, first) == code) {
-        if (cas_acq_rel(at, &word, word ^ code_bits(code ^ STACK_FREE, first)))
-            return true;
-    }
+    uint64_t code;
+    do {
+        code = code_at(word, first);
+        if (code != STACK_FIRST && (code != STACK_LAST || begins_below(a, first)))
+            return false;
+    } while (!cas_acq_rel(at, &word, word ^ code_bits(code, first)));
+    *ret_last = first;
+    if (code == STACK_LAST || end_of(a, first, ret_last))
+        return true;
+    (void)atomic_fetch_or_explicit(at, code_bits(code, first), memory_order_release); /* as it was: it is no block */
     return false;
 }
 
@@ -356,7 +407,7 @@ stack_free(hshm_allocator *a, void *addr)
         return HSHM_OK;
     uint64_t first;
     uint64_t last;
-    if (!find_block(a, addr, &first, &last) || !claim_block(a, first, first == last ? STACK_LAST : STACK_FIRST))
+    if (!granule_of(a, addr, &first) || !claim_block(a, first, &last))
         return allocator_bad_free(a, addr);
     (void)atomic_fetch_add_explicit(&a->stack->frees, 1, memory_order_relaxed);
     release_range(a, first, last + 1);
@@ -414,7 +465,8 @@ stack_realloc(hshm_allocator *a, void *addr, size_t size)
 
     void *moved = stack_malloc(a, size);
     if (moved != NULL) {
-        memcpy(moved, addr, (size_t)(last - first + 1) * GRANULE);
+        /* They overlap only where the top was damaged; even then nothing but blocks may be hurt. */
+        memmove(moved, addr, (size_t)(last - first + 1) * GRANULE);
         (void)stack_free(a, addr);
     }
     return moved;
@@ -454,7 +506,8 @@ stack_rewind(hshm_allocator *a, hshm_stack_height height)
     if (height > top)
         return fail(HSHM_E_INVAL, "cannot rewind the stack %u.%u to %s: its top is at %s", a->id.major, a->id.minor,
                     size_text(height * GRANULE).s, size_text(top * GRANULE).s);
-    if (previous_code(a, height) == STACK_FIRST)
+    uint64_t below;
+    if (previous_code(a, height, &below) == STACK_FIRST)
         return fail(HSHM_E_INVAL,
                     "cannot rewind the stack %u.%u to %s: a live block begins below and ends above; take marks "
                     "before the blocks that they shall free",
@@ -625,7 +678,7 @@ stack_init(hshm_allocator *a)
     a->stack = (struct stack_root *)(void *)(a->view.base + a->layout.root_off);
     a->data = a->view.base + a->layout.data_off;
     a->granules = a->layout.data_size / GRANULE;
-    a->code_bits = a->granules * STACK_CODE_BITS;
+    a->code_limit = a->granules * STACK_CODE_BITS - 1;
     return HSHM_OK;
 }
 
@@ -634,11 +687,12 @@ stack_open(hshm_allocator *a, const char *name)
 {
     (void)stack_init(a);
     const uint64_t top = load_acquire(&a->stack->top);
-    if (top > a->code_bits || top % STACK_CODE_BITS != 0)
+    const uint64_t bits = a->granules * STACK_CODE_BITS;
+    if (top > bits || top % STACK_CODE_BITS != 0)
         return fail(HSHM_E_CORRUPT,
                     "%s is damaged: the top of its stack (%llu) lies outside its %llu bits of table; do not use "
                     "it, restore it from a copy or remove it",
-                    name, (unsigned long long)top, (unsigned long long)a->code_bits);
+                    name, (unsigned long long)top, (unsigned long long)bits);
     return HSHM_OK;
 }
 

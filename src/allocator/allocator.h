@@ -92,7 +92,7 @@ struct hshm_allocator {
     stack_word *codes;
     struct stack_root *stack;
     uint64_t granules;
-    uint64_t code_bits; /* the same in bits of the table */
+    uint64_t code_limit; /* the same in bits of the table, less one: no block leads beyond, even from an odd top */
     unsigned char *data;
 
     /* Malloc: its counters in the region, and which addresses are live. */

@@ -88,6 +88,10 @@ check_options(const struct backend_ops *ops, struct create_request *request)
     const struct region_name name = backend_name(ops, request->url);
     if (options->mode == 0)
         options->mode = 0600;
+    if ((options->mode & 0600) != 0600)
+        return fail(HSHM_E_INVAL,
+                    "cannot create %s: mode 0%o keeps its own creator from reading and writing it; add 0600", name.s,
+                    (unsigned)options->mode);
     if ((options->mode & ~UINT32_C(0777)) != 0)
         return fail(HSHM_E_INVAL, "cannot create %s: mode 0%o has bits beyond 0777", name.s, (unsigned)options->mode);
     if ((unsigned)options->commit > HSHM_COMMIT_PREFAULT || (unsigned)options->replace > HSHM_REPLACE_DEAD)
@@ -156,7 +160,7 @@ format_region(struct region *region, hshm_backend_id id, const hshm_backend_opti
         .now_ns = clock_wall_ns(),
     };
     make_uuid(birth.uuid);
-    life_boot_id(birth.boot_id);
+    memcpy(birth.boot_id, region->boot_id, sizeof birth.boot_id);
     if (!region->zeroed)
         memset(region->base, 0, region_heap_off(options->slots));
     region_format_header(region_header(region), &birth);
@@ -182,8 +186,11 @@ static hshm_status
 begin(const struct backend_ops *ops, const char *url, struct region *region)
 {
     *region = (struct region){ .ops = ops, .fd = -1, .slot = NO_SLOT };
-    region->url = strdup(url == NULL ? "" : url);
-    return region->url != NULL ? HSHM_OK : fail(HSHM_E_NOSPC, "no memory for the name of %s", backend_name(ops, url).s);
+    region->url = url != NULL && ops->full_url != NULL ? ops->full_url(url) : strdup(url == NULL ? "" : url);
+    if (region->url == NULL)
+        return fail(HSHM_E_NOSPC, "no memory for the name of %s", backend_name(ops, url).s);
+    life_boot_id(region->boot_id);
+    return HSHM_OK;
 }
 
 static hshm_status
@@ -209,6 +216,7 @@ create_once(const struct backend_ops *ops, hshm_backend_id id, const struct crea
         forget(&region);
         return status;
     }
+    region.in_use = true;
     *ret_region = region;
     return HSHM_OK;
 }
@@ -220,7 +228,8 @@ clear_way(const struct backend_ops *ops, const char *url)
     const hshm_status status = ops->remove(ops, url);
     if (status == HSHM_E_NOTFOUND)
         return HSHM_OK;
-    if (status == HSHM_E_CORRUPT)
+    /* No plain file is INVAL here: the name itself was found good before. */
+    if (status == HSHM_E_CORRUPT || status == HSHM_E_INVAL)
         return fail(HSHM_E_EXISTS,
                     "cannot create %s: the name is taken by something that is not a region of hshm; remove it "
                     "by hand if it is yours, or use another name",
@@ -250,7 +259,12 @@ region_create(const struct backend_ops *ops, hshm_backend_id id, const struct cr
         if (!again)
             break;
     }
-    return status == HSHM_E_NOTREADY ? HSHM_E_BUSY : status;
+    return status != HSHM_E_NOTREADY
+               ? status
+               : fail(HSHM_E_BUSY,
+                      "cannot create %s: other processes that create it took its unfinished file away each time; try "
+                      "again",
+                      backend_name(ops, checked.url).s);
 }
 
 /* ---- attach ---- */
@@ -259,8 +273,9 @@ region_create(const struct backend_ops *ops, hshm_backend_id id, const struct cr
  * A file that a shutdown caught in use holds what the disk happened to get: pages newer than others that they refer to.
  */
 static hshm_status
-check_boot(const struct region *region, const uint64_t boot_id[2], const hshm_attach_options *options)
+check_boot(const struct region *region, const hshm_attach_options *options)
 {
+    const uint64_t *boot_id = region->boot_id;
     struct region_header *header = region_header(region);
     const bool same_boot =
         load_relaxed(&header->boot_id[0]) == boot_id[0] && load_relaxed(&header->boot_id[1]) == boot_id[1];
@@ -273,17 +288,20 @@ check_boot(const struct region *region, const uint64_t boot_id[2], const hshm_at
                 region_name(region).s);
 }
 
-/* From now on the file is in use, in this boot. */
-static void
-note_boot(struct region *region, const uint64_t boot_id[2])
+void
+region_use(struct region *region)
 {
+    if (region->read_only)
+        return;
     struct region_header *header = region_header(region);
+    const uint64_t *boot_id = region->boot_id;
     if (load_relaxed(&header->boot_id[0]) != boot_id[0] || load_relaxed(&header->boot_id[1]) != boot_id[1]) {
         (void)atomic_fetch_add_explicit(&header->generation, 1, memory_order_relaxed);
         store_relaxed(&header->boot_id[0], boot_id[0]);
         store_relaxed(&header->boot_id[1], boot_id[1]);
     }
     store_release(&header->clean, 0);
+    region->in_use = true;
 }
 
 static hshm_status
@@ -346,15 +364,13 @@ region_attach(const struct backend_ops *ops, const char *url, const hshm_attach_
     if (status != HSHM_OK)
         return status;
     struct region region;
-    uint64_t boot_id[2];
-    life_boot_id(boot_id);
     status = begin(ops, url, &region);
     if (status == HSHM_OK)
         status = ops->open(options, &region);
     if (status == HSHM_OK)
         status = check_bytes(&region, ret_copy);
     if (status == HSHM_OK)
-        status = check_boot(&region, boot_id, options);
+        status = check_boot(&region, options);
     if (status == HSHM_OK) {
         region.commit = (hshm_commit)ret_copy->commit;
         set_members(&region, ret_copy->slots_off, ret_copy->slot_count);
@@ -364,8 +380,6 @@ region_attach(const struct backend_ops *ops, const char *url, const hshm_attach_
         forget(&region);
         return status;
     }
-    if (!region.read_only)
-        note_boot(&region, boot_id);
     *ret_region = region;
     return HSHM_OK;
 }

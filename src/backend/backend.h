@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "format/region_format.h"
+#include "sync/atomic.h"
 #include "sync/liveness.h"
 
 struct backend_ops;
@@ -36,9 +37,9 @@ struct region {
     void *owned; /* MALLOC: what to free                                                    */
 
     /* Files only. */
-    int fd;       /* description without locks, for questions and for reopening; -1 = none.
+    _Atomic int fd; /* description without locks, for questions and for reopening; -1 = none.
                              The user may have closed it: only through region_fd()                   */
-    dev_t device; /* the file's identity, to recognise it by                                 */
+    dev_t device;   /* the file's identity, to recognise it by                                 */
     ino_t inode;
     char *unseen_name; /* the name that stands in until publish, where O_TMPFILE is refused; owned */
 
@@ -47,6 +48,13 @@ struct region {
     uint32_t slot_count;
     uint32_t slot; /* ours, or NO_SLOT                                                        */
     struct life life;
+    struct heir { /* the place of a child that is being forked; between the handlers only        */
+        int fd;   /* of the description that holds its lock; -1 = none                           */
+        uint32_t slot;
+        hshm_status status;
+    } heir;
+    uint64_t boot_id[2]; /* of this boot                                                            */
+    bool in_use;         /* this process may change it; see region_use()                             */
 };
 
 #define NO_SLOT UINT32_MAX
@@ -68,6 +76,8 @@ struct backend_ops {
 
     /* Is this name or path possible?  NULL: any. */
     hshm_status (*check_url)(const char *url);
+    /* The url in a form that chdir() does not change; malloc'ed, NULL without memory.  NULL: as it is. */
+    char *(*full_url)(const char *url);
     /* Round a size to what the kind can give.  NULL: as it is. */
     uint64_t (*round_size)(uint64_t size);
     /*
@@ -136,6 +146,9 @@ hshm_status region_attach(const struct backend_ops *ops, const char *url, const 
 
 /* Bytes in a page of this system. */
 uint64_t region_page_size(void);
+
+/* From now on the heap is used here: a file is not clean, and was last used in this boot.  After the last check. */
+void region_use(struct region *region);
 
 /* Leave the slot and the memory.  The name stays. */
 void region_leave(struct region *region);

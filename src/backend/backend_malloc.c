@@ -34,11 +34,17 @@ obtain(const struct create_request *request, struct region *region)
     return HSHM_OK;
 }
 
-/* Private anonymous pages: dropping them gives them back, and the next touch finds zeros. */
+/*
+ * Private anonymous pages: dropping them gives them back, and the next touch finds zeros.  A small region begins
+ * anywhere in a page; then only the pages that lie in the range as a whole go.
+ */
 static hshm_status
 give_back(struct region *region, uint64_t off, uint64_t size)
 {
-    if (size == 0 || madvise(region->base + off, size, MADV_DONTNEED) == 0)
+    const uint64_t page = region_page_size();
+    const uintptr_t begin = (uintptr_t)align_up((uintptr_t)region->base + off, page);
+    const uintptr_t end = (uintptr_t)align_down((uintptr_t)region->base + off + size, page);
+    if (begin >= end || madvise((void *)begin, end - begin, MADV_DONTNEED) == 0)
         return HSHM_OK;
     return fail(HSHM_E_SYSTEM, "cannot give %s of %s back to the system: %s", size_text(size).s, region_name(region).s,
                 errno_text(errno));

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -24,10 +25,23 @@ check_path(const char *url)
     const char *base = slash == NULL ? url : slash + 1;
     if (*base == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
         return fail(HSHM_E_INVAL, "'%.200s' names a folder, not a file", url);
+    if (strncmp(base, UNSEEN_PREFIX, strlen(UNSEEN_PREFIX)) == 0)
+        return fail(HSHM_E_INVAL, "'%.200s': file names that begin with " UNSEEN_PREFIX " are the library's own", url);
     if (strlen(base) > HSHM_NAME_MAX)
         return fail(HSHM_E_INVAL, "the last part of '%.200s' has %zu bytes, at most %d are possible", url, strlen(base),
                     HSHM_NAME_MAX);
     return HSHM_OK;
+}
+
+static char *
+full_path(const char *url)
+{
+    char folder[PATH_MAX];
+    char *path = NULL;
+    /* Where the folder cannot be told (it was removed), the path is as good as the caller made it. */
+    if (*url == '/' || getcwd(folder, sizeof folder) == NULL)
+        return strdup(url);
+    return asprintf(&path, "%s/%s", folder, url) < 0 ? NULL : path;
 }
 
 static int
@@ -58,6 +72,7 @@ const struct backend_ops backend_posix_mmap_ops = {
     .caps = BACKEND_CAN_ATTACH | BACKEND_PERSISTS | BACKEND_NEEDS_URL,
     .files = &path_files,
     .check_url = check_path,
+    .full_url = full_path,
     .round_size = file_round_size,
     .obtain = file_obtain,
     .publish = file_publish,

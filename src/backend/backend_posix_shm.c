@@ -27,6 +27,8 @@ check_name(const char *url)
                     url, good, (unsigned)(unsigned char)url[good]);
     if (strcmp(url, ".") == 0 || strcmp(url, "..") == 0)
         return fail(HSHM_E_INVAL, "'%s' is no name of shared memory but a folder", url);
+    if (strncmp(url, UNSEEN_PREFIX, strlen(UNSEEN_PREFIX)) == 0)
+        return fail(HSHM_E_INVAL, "'%s': names that begin with " UNSEEN_PREFIX " are the library's own", url);
     return HSHM_OK;
 }
 

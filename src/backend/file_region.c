@@ -37,9 +37,10 @@
 #include "backend/preflight.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "sync/fork_guard.h"
 
-#define UNSEEN_PREFIX ".hshm-"
-#define FALLOCATE_STEP (UINT64_C(64) << 20) /* so that a signal repeats a step, not all of it */
+#define FALLOCATE_STEP (UINT64_C(64) << 20)
+#define FALLOCATE_STEP_MIN (UINT64_C(1) << 20)
 
 uint64_t
 file_round_size(uint64_t size)
@@ -87,6 +88,18 @@ sibling_url(const char *url, const char *base, const char *sibling_base)
     return sibling;
 }
 
+int
+file_above_stdio(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO)
+        return fd;
+    const int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    const int error = errno;
+    (void)close(fd);
+    errno = error;
+    return above;
+}
+
 /* ---- mapping ---- */
 
 /*
@@ -96,10 +109,12 @@ sibling_url(const char *url, const char *base, const char *sibling_base)
 static void *
 map_aligned(int fd, uint64_t size, int protection)
 {
-    const uint64_t alignment = floor_power_of_two(size);
+    /* Whole pages, as the system maps them: a region that was made where pages are smaller may end inside one. */
+    const uint64_t length = file_round_size(size);
+    const uint64_t alignment = floor_power_of_two(length);
     void *reserve = MAP_FAILED;
-    if (size <= UINT64_MAX / 4)
-        reserve = mmap(NULL, size + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (length <= UINT64_MAX / 4)
+        reserve = mmap(NULL, length + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserve == MAP_FAILED)
         return mmap(NULL, size, protection, MAP_SHARED, fd, 0);
 
@@ -108,14 +123,14 @@ map_aligned(int fd, uint64_t size, int protection)
     void *base = mmap((void *)at, size, protection, MAP_SHARED | MAP_FIXED, fd, 0);
     if (base == MAP_FAILED) {
         const int error = errno;
-        (void)munmap(reserve, size + alignment);
+        (void)munmap(reserve, length + alignment);
         errno = error;
         return MAP_FAILED;
     }
     if (at > begin)
         (void)munmap(reserve, at - begin);
     if (begin + alignment > at)
-        (void)munmap((void *)(at + size), begin + alignment - at);
+        (void)munmap((void *)(at + length), begin + alignment - at);
     return base;
 }
 
@@ -201,6 +216,7 @@ open_failed(const struct region *region, const char *verb, const char *folder, i
     case ELOOP:
     case EISDIR:
     case EINVAL:
+    case ENXIO:
         return fail(HSHM_E_INVAL, "cannot %s %s: %s: it must be a plain file in a plain folder", verb, name.s,
                     errno_text(error));
     default:
@@ -220,7 +236,7 @@ can_reopen(int fd)
 static int
 open_tmpfile(const char *folder)
 {
-    const int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    const int fd = file_above_stdio(open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (fd >= 0 && !can_reopen(fd)) {
         (void)close(fd);
         errno = EOPNOTSUPP;
@@ -267,12 +283,14 @@ sweep_unseen(const struct backend_ops *ops, const char *url, const struct place 
         if (!is_unseen_name(entry->d_name, place->base))
             continue;
         char *sibling = sibling_url(url, place->base, entry->d_name);
+        fork_guard_enter(); /* no child shall inherit the lock */
         const int fd = sibling == NULL ? -1 : ops->files->open_name(sibling, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0);
         if (fd >= 0) {
             if (lock_dead(fd))
                 (void)ops->files->unlink_name(sibling);
             (void)close(fd);
         }
+        fork_guard_leave();
         free(sibling);
     }
     (void)closedir(entries);
@@ -291,7 +309,7 @@ open_unseen(struct region *region, const struct place *place)
     region->unseen_name = sibling_url(region->url, place->base, base);
     if (region->unseen_name == NULL)
         return fail(HSHM_E_NOSPC, "cannot create %s: no memory for its name", region_name(region).s);
-    region->fd = region->ops->files->open_name(region->unseen_name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    region->fd = file_above_stdio(region->ops->files->open_name(region->unseen_name, O_RDWR | O_CREAT | O_EXCL, 0600));
     if (region->fd >= 0)
         return HSHM_OK;
     const int error = errno;
@@ -326,15 +344,21 @@ size_failed(const struct region *region, const char *folder, uint64_t size, int 
                 region_name(region).s, folder, size_text(size).s, errno_text(error));
 }
 
-/* Make the file system promise these bytes.  0 or an errno. */
+/*
+ * Make the file system promise these bytes.  0 or an errno.
+ * Some kernels undo a step when a signal comes in and answer EINTR: smaller steps then, or timers would keep us forever.
+ */
 static int
 reserve_bytes(int fd, uint64_t off, uint64_t size)
 {
+    uint64_t most = FALLOCATE_STEP;
     while (size > 0) {
-        const uint64_t step = min_u64(size, FALLOCATE_STEP);
+        const uint64_t step = min_u64(size, most);
         if (fallocate(fd, 0, (off_t)off, (off_t)step) != 0) {
-            if (errno == EINTR)
+            if (errno == EINTR) {
+                most = max_u64(most / 2, FALLOCATE_STEP_MIN);
                 continue;
+            }
             if (errno == EOPNOTSUPP) /* then by writing to each block, as the C library does */
                 return posix_fallocate(fd, (off_t)off, (off_t)size);
             return errno;
@@ -503,7 +527,8 @@ file_open(const hshm_attach_options *options, struct region *region)
         return status;
     region->read_only = options->read_only;
     /* Never O_CREAT: besides creating, it is refused for others' files in sticky folders (fs.protected_regular). */
-    region->fd = region->ops->files->open_name(region->url, (region->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, 0);
+    region->fd = file_above_stdio(
+        region->ops->files->open_name(region->url, (region->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, 0));
     if (region->fd < 0)
         return open_failed(region, "attach to", place.folder, errno);
 
@@ -550,6 +575,27 @@ is_region(int fd)
     return pread(fd, &magic, sizeof magic, 0) == (ssize_t)sizeof magic && magic == REGION_MAGIC;
 }
 
+/* The file is open, and no child can inherit it: lock it, look at it, and take its name away if it is a dead region's. */
+static hshm_status
+remove_open(struct region *region)
+{
+    const struct region_name name = region_name(region);
+    const hshm_status status = remember_identity(region);
+    if (status != HSHM_OK)
+        return status;
+    if (!is_region(region->fd))
+        return fail(HSHM_E_CORRUPT, "%s is not a region of hshm and was left alone; remove it by hand if it is yours",
+                    name.s);
+    if (!lock_dead(region->fd))
+        return fail(HSHM_E_BUSY,
+                    "%s was left alone: a live process is attached to it, or another is removing it; see "
+                    "/proc/locks for who",
+                    name.s);
+    if (!file_still_named(region))
+        return fail(HSHM_E_NOTFOUND, "%s was removed by another process meanwhile", name.s);
+    return file_unname(region);
+}
+
 hshm_status
 file_remove(const struct backend_ops *ops, const char *url)
 {
@@ -558,34 +604,16 @@ file_remove(const struct backend_ops *ops, const char *url)
     if (status != HSHM_OK)
         return status;
     struct region region = { .ops = ops, .url = (char *)(uintptr_t)url, .fd = -1 };
-    const struct region_name name = region_name(&region);
     sweep_unseen(ops, url, &place);
+    fork_guard_enter(); /* a child that inherited the lock would hold it after our death */
     region.fd = ops->files->open_name(url, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0);
-    if (region.fd < 0)
-        return open_failed(&region, "remove", place.folder, errno);
-
-    status = remember_identity(&region);
-    if (status != HSHM_OK)
-        goto close_file;
-    if (!is_region(region.fd)) {
-        status = fail(HSHM_E_CORRUPT, "%s is not a region of hshm and was left alone; remove it by hand if it is yours",
-                      name.s);
-        goto close_file;
+    if (region.fd < 0) {
+        status = open_failed(&region, "remove", place.folder, errno);
+    } else {
+        status = remove_open(&region);
+        (void)close(region.fd);
     }
-    if (!lock_dead(region.fd)) {
-        status = fail(HSHM_E_BUSY,
-                      "%s was left alone: a live process is attached to it, or another is removing it; see "
-                      "/proc/locks for who",
-                      name.s);
-        goto close_file;
-    }
-    if (!file_still_named(&region))
-        status = fail(HSHM_E_NOTFOUND, "%s was removed by another process meanwhile", name.s);
-    else
-        status = file_unname(&region);
-
-close_file:
-    (void)close(region.fd);
+    fork_guard_leave();
     return status;
 }
 

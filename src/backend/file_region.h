@@ -8,6 +8,9 @@
 
 #include "backend/backend.h"
 
+/* What the names of files that are still being made begin with; see file_region.c. */
+#define UNSEEN_PREFIX ".hshm-"
+
 struct file_kind {
     const char *folder; /* where all names lie; NULL = the url is a path       */
     bool takes_memory;  /* pages are memory that a container's limit counts    */
@@ -15,6 +18,12 @@ struct file_kind {
     int (*open_name)(const char *url, int flags, mode_t mode);
     int (*unlink_name)(const char *url);
 };
+
+/*
+ * The same description under a number above 2, for descriptors that are kept: a daemon that closed its standard streams
+ * would print into the region else.  -1 with errno stays -1; on failure the descriptor is closed.
+ */
+int file_above_stdio(int fd);
 
 /* The functions of struct backend_ops, for any kind with `files`. */
 uint64_t file_round_size(uint64_t size);

@@ -6,8 +6,8 @@
  *     2. gate, shared                              no remover can be inside; none can get in while we hold it
  *     3. lock the bytes of a slot, exclusively     ours: whoever had it is dead
  *     4. look whether the name still leads here    else we joined a region that was removed between open and gate
- *     5. fill in the slot, let go of the gate
- *     6. a mapping holds the description, close it (fork guard released)
+ *     5. a mapping holds the description; fill in the slot, let go of the gate
+ *     6. close the descriptor (fork guard released), and see that the lock is still there
  * A kill between any two steps drops our locks with us; a slot word that was written stays TAKEN, and whoever finds its
  * bytes unlocked takes it over.
  *
@@ -84,9 +84,15 @@ region_reopen(struct region *region, int flags)
 int
 region_fd(struct region *region)
 {
-    if (!fd_is_ours(region))
-        region->fd = region_reopen(region, region->read_only ? O_RDONLY : O_RDWR);
-    return region->fd;
+    int lost = region->fd;
+    if (fd_is_ours(region))
+        return lost;
+    /* Another thread may find out at the same time: one of the new descriptors stays. */
+    const int fd = file_above_stdio(region_reopen(region, region->read_only ? O_RDONLY : O_RDWR));
+    if (fd < 0 || atomic_compare_exchange_strong(&region->fd, &lost, fd))
+        return fd;
+    (void)close(fd);
+    return lost;
 }
 
 static void
@@ -104,33 +110,23 @@ fill_slot(struct region_slot *slot)
     store_release(&slot->state, SLOT_TAKEN);
 }
 
-/* Try to own one slot by its lock.  0, EAGAIN, or another errno. */
-static int
-try_slot(struct region *region, int lock_fd, uint32_t slot)
-{
-    const int error = life_lock(lock_fd, LOCK_EXCLUSIVE, slot_lock_off(slot), sizeof(struct region_slot));
-    if (error == 0) {
-        fill_slot(&region->slots[slot]);
-        region->slot = slot;
-    }
-    return error;
-}
-
 /*
- * Lowest slots first, so that small groups touch little memory: one that looks free, else one whose owner is dead.
- * (Asking the kernel about each slot that looks taken would make the 1000th attach slow.)
+ * Own a slot by its lock: the lowest that looks free, so that small groups touch little memory, else the lowest whose
+ * owner is dead.  (Asking the kernel about each slot that looks taken first would make the 1000th attach slow.)
+ * The second round tries all: what was taken in the first may have become free since.
  */
 static hshm_status
-take_slot(struct region *region, int lock_fd)
+lock_slot(struct region *region, int lock_fd, uint32_t *ret_slot)
 {
     for (int round = 0; round < 2; round++) {
-        const uint32_t wanted = round == 0 ? SLOT_FREE : SLOT_TAKEN;
         for (uint32_t slot = 0; slot < region->slot_count; slot++) {
-            if (load_acquire(&region->slots[slot].state) != wanted)
+            if (round == 0 && load_acquire(&region->slots[slot].state) != SLOT_FREE)
                 continue;
-            const int error = try_slot(region, lock_fd, slot);
-            if (error == 0)
+            const int error = life_lock(lock_fd, LOCK_EXCLUSIVE, slot_lock_off(slot), sizeof(struct region_slot));
+            if (error == 0) {
+                *ret_slot = slot;
                 return HSHM_OK;
+            }
             if (error != EAGAIN)
                 return fail(HSHM_E_SYSTEM,
                             "cannot lock slot %u of %s: %s; open file description locks are needed, which "
@@ -194,45 +190,88 @@ take_gate(struct region *region, int lock_fd)
                         "file systems lack",
                         region_name(region).s, errno_text(error));
         if (!wait_more(&wait))
-            return fail(HSHM_E_BUSY, "%s is being removed by another process; try again", region_name(region).s);
+            return fail(
+                HSHM_E_BUSY,
+                "%s is being removed by another process, or its last user is writing it to its disk; try again, or "
+                "attach with timeout_ms",
+                region_name(region).s);
     }
 }
 
+/* Lock a slot, or as a reader; *ret_slot is NO_SLOT then. */
 static hshm_status
-take_place(struct region *region, int lock_fd)
+lock_place(struct region *region, int lock_fd, uint32_t *ret_slot)
 {
+    *ret_slot = NO_SLOT;
     if (!region->read_only)
-        return take_slot(region, lock_fd);
+        return lock_slot(region, lock_fd, ret_slot);
     const int error = life_lock(lock_fd, LOCK_SHARED, LOCK_READERS_OFF, LOCK_BYTES);
     if (error != 0)
         return fail(HSHM_E_SYSTEM, "cannot lock %s as a reader: %s", region_name(region).s, errno_text(error));
     return HSHM_OK;
 }
 
-/* Steps 2 to 6 above; `named` = the region can be removed by others meanwhile. */
+/* What lock_fd's description locked is ours from now on, and a mapping holds it.  The caller closes lock_fd. */
+static hshm_status
+settle(struct region *region, int lock_fd, uint32_t slot)
+{
+    const int error = life_hold(lock_fd, &region->life);
+    if (error != 0)
+        return fail(HSHM_E_NOSPC,
+                    "cannot map the page that holds the lock on %s: %s; raise `ulimit -v` or "
+                    "vm.max_map_count",
+                    region_name(region).s, errno_text(error));
+    if (slot != NO_SLOT)
+        fill_slot(&region->slots[slot]);
+    region->slot = slot;
+    return HSHM_OK;
+}
+
+/* Steps 2 to 5 above; `named` = the region can be removed by others meanwhile. */
 static hshm_status
 join_through(struct region *region, int lock_fd, bool named)
 {
+    uint32_t slot = NO_SLOT;
     hshm_status status = named ? take_gate(region, lock_fd) : HSHM_OK;
     if (status == HSHM_OK)
-        status = take_place(region, lock_fd);
+        status = lock_place(region, lock_fd, &slot);
     if (status == HSHM_OK && named && !region->ops->still_named(region))
         status = fail(HSHM_E_NOTFOUND, "%s was removed while this process attached", region_name(region).s);
-    if (status == HSHM_OK) {
-        const int error = life_hold(lock_fd, &region->life);
-        if (error != 0)
-            status = fail(HSHM_E_NOSPC,
-                          "cannot map the page that holds the lock on %s: %s; raise `ulimit -v` or "
-                          "vm.max_map_count",
-                          region_name(region).s, errno_text(error));
-    }
-    if (status != HSHM_OK && region->slot != NO_SLOT) {
-        store_release(&region->slots[region->slot].state, SLOT_FREE);
-        region->slot = NO_SLOT;
-    }
+    if (status == HSHM_OK)
+        status = settle(region, lock_fd, slot);
     if (named)
         life_unlock(lock_fd, LOCK_GATE_OFF, LOCK_BYTES);
     return status;
+}
+
+static void
+give_slot(struct region *region)
+{
+    if (region->slot != NO_SLOT) {
+        /* Pairs with the acquires of those who take the slot next. */
+        store_release(&region->slots[region->slot].state, SLOT_FREE);
+        region->slot = NO_SLOT;
+    }
+    life_drop(&region->life);
+}
+
+/*
+ * Does the lock outlive its descriptor?  Stacked file systems (overlayfs, on which containers have their root) map
+ * another file than the one that was locked, so there nothing could prove that we live.
+ */
+static hshm_status
+check_hold(struct region *region)
+{
+    const uint64_t off = region->read_only ? LOCK_READERS_OFF : slot_lock_off(region->slot);
+    const int fd = region_fd(region);
+    if (fd < 0 || life_is_held(fd, off, LOCK_BYTES) != 0)
+        return HSHM_OK;
+    return fail(
+        HSHM_E_NOTSUP,
+        "%s lies on a file system that drops locks when descriptors are closed, so that nobody could be known to "
+        "live (overlayfs does that, on which containers have their root); use a volume or another disk, or POSIX "
+        "shared memory",
+        region_name(region).s);
 }
 
 static hshm_status
@@ -251,13 +290,23 @@ join(struct region *region, bool named)
         (void)close(lock_fd);
     }
     fork_guard_leave();
+    if (status == HSHM_OK) {
+        status = check_hold(region);
+        if (status != HSHM_OK)
+            give_slot(region);
+    }
     return status;
 }
 
 hshm_status
 members_found(struct region *region)
 {
-    return join(region, false);
+    const hshm_status status = join(region, false);
+    if (status != HSHM_E_LIMIT)
+        return status;
+    /* Nobody else can have a slot of it yet: a sweeper holds the file under its unseen name, and will take it away. */
+    return fail(HSHM_E_NOTREADY, "cannot create %s: another process took its unfinished file away; try again",
+                region_name(region).s);
 }
 
 hshm_status
@@ -266,20 +315,45 @@ members_join(struct region *region)
     return join(region, true);
 }
 
-hshm_status
-members_rejoin(struct region *region)
+/*
+ * The child's place is locked before there is a child, and by the parent, who is attached: so no remover can be inside, and
+ * the parent cannot leave as the last one, before the child has it.  No look at the name: a heap whose name was removed
+ * on purpose is the child's as much as the parent's.
+ */
+void
+members_fork_prepare(struct region *region)
 {
-    /* The lock stayed with the parent: the page that holds it is not mapped here. */
-    region->life = (struct life){ 0 };
+    struct heir *heir = &region->heir;
+    *heir = (struct heir){ .fd = -1, .slot = NO_SLOT, .status = HSHM_OK };
     if (!has_file(region))
-        return HSHM_OK;
+        return;
+    heir->fd = region_reopen(region, region->read_only ? O_RDONLY : O_RDWR);
+    if (heir->fd < 0)
+        heir->status = open_failed(region, errno);
+    else
+        heir->status = lock_place(region, heir->fd, &heir->slot);
+}
+
+/* If there is no child after all, this was the last reference, and the lock goes with it. */
+void
+members_fork_parent(struct region *region)
+{
+    if (region->heir.fd >= 0)
+        (void)close(region->heir.fd);
+    region->heir.fd = -1;
+}
+
+hshm_status
+members_fork_child(struct region *region)
+{
+    /* The parent's lock stayed with the parent: the page that holds it is not mapped here. */
+    region->life = (struct life){ 0 };
     region->slot = NO_SLOT;
-    /*
-     * No gate, and no look at the name: the parent is attached, so no remover can be inside; and a heap whose name was
-     * removed on purpose is the child's as much as the parent's.  (A parent that dies now leaves a moment in which a
-     * remover may take the name away; the memory stays with us all the same.)
-     */
-    return join(region, false);
+    hshm_status status = region->heir.status;
+    if (status == HSHM_OK && region->heir.fd >= 0)
+        status = settle(region, region->heir.fd, region->heir.slot);
+    members_fork_parent(region);
+    return status;
 }
 
 /* Only with the gate closed: then nobody can join or leave between the question and what follows from it. */
@@ -291,11 +365,14 @@ is_last(const struct region *region, int gate_fd)
     return life_is_held(gate_fd, LOCK_BYTES, own - LOCK_BYTES) == 0 && life_is_held(gate_fd, behind, LOCK_TO_END) == 0;
 }
 
-/* Shut everyone else out of joining and leaving.  The descriptor to unlock, or -1 when that cannot be done. */
+/*
+ * Shut everyone else out of joining and leaving.  A description of its own, which the caller closes before it leaves the
+ * fork guard: a child must not inherit it, or the gate would stay shut when we are killed.  -1 when it cannot be had.
+ */
 static int
 close_gate(struct region *region)
 {
-    const int fd = region_fd(region);
+    const int fd = region_reopen(region, O_RDWR);
     struct wait wait = wait_begin(GATE_PATIENCE_MS);
     while (fd >= 0) {
         const int error = life_lock(fd, LOCK_EXCLUSIVE, LOCK_GATE_OFF, LOCK_BYTES);
@@ -304,18 +381,9 @@ close_gate(struct region *region)
         if (error != EAGAIN || !wait_more(&wait))
             break;
     }
+    if (fd >= 0)
+        (void)close(fd);
     return -1;
-}
-
-static void
-give_slot(struct region *region)
-{
-    if (region->slot != NO_SLOT) {
-        /* Pairs with the acquires of those who take the slot next. */
-        store_release(&region->slots[region->slot].state, SLOT_FREE);
-        region->slot = NO_SLOT;
-    }
-    life_drop(&region->life);
 }
 
 void
@@ -326,7 +394,8 @@ members_leave(struct region *region)
         return;
     }
     /* The bulk goes out while others may still come and go; behind the gate little is left to write. */
-    const bool written = region->ops->sync(region) == HSHM_OK;
+    const bool written = region->in_use && region->ops->sync(region) == HSHM_OK;
+    fork_guard_enter();
     const int gate_fd = close_gate(region);
     if (gate_fd >= 0 && written && is_last(region, gate_fd) && region->ops->sync(region) == HSHM_OK) {
         /* A power loss before the second sync finds the flag still down: safe. */
@@ -335,7 +404,8 @@ members_leave(struct region *region)
     }
     give_slot(region);
     if (gate_fd >= 0)
-        life_unlock(gate_fd, LOCK_GATE_OFF, LOCK_BYTES);
+        (void)close(gate_fd);
+    fork_guard_leave();
 }
 
 bool

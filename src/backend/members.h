@@ -8,7 +8,8 @@
 
 /*
  * Take a slot of a region that nobody else can see yet.
- * HSHM_OK, HSHM_E_NOSPC (descriptors, address space), HSHM_E_SYSTEM.
+ * HSHM_OK, HSHM_E_NOSPC (descriptors, address space), HSHM_E_NOTSUP (a file system without lasting locks), HSHM_E_SYSTEM,
+ * HSHM_E_NOTREADY (another process is taking the unfinished file away: begin again).
  */
 hshm_status members_found(struct region *region);
 
@@ -21,10 +22,18 @@ hshm_status members_found(struct region *region);
  */
 hshm_status members_join(struct region *region);
 
-/* In a forked child: a slot of its own in place of the parent's.  Fails as members_join(). */
-hshm_status members_rejoin(struct region *region);
+/*
+ * Around fork(), for each region of the process: prepare locks a place for the child, parent forgets it, child takes it up.
+ * members_fork_child() answers HSHM_OK, or as members_join() why this child has no place; then it must not use the heap.
+ */
+void members_fork_prepare(struct region *region);
+void members_fork_parent(struct region *region);
+hshm_status members_fork_child(struct region *region);
 
-/* Free the slot.  The last to leave a persistent region writes it to its disk and marks it as cleanly left. */
+/*
+ * Free the slot.  The last to leave a persistent region writes it to its disk and marks it as cleanly left, unless it
+ * never was in use here (region_use()): then it turned out to be no heap that could be used.
+ */
 void members_leave(struct region *region);
 
 /* How many slots are held by live processes (without a file: are taken), our own included. */

@@ -24,6 +24,9 @@ before_fork(void)
     for (hshm_manager *manager = managers.first; manager != NULL; manager = manager->next) {
         local_lock_take(&manager->lock);
         for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
+            if (backend->building)
+                continue;
+            members_fork_prepare(&backend->region);
             if (backend->allocator != NULL && backend->allocator->ops.fork_prepare != NULL)
                 backend->allocator->ops.fork_prepare(backend->allocator);
         }
@@ -41,8 +44,12 @@ static void
 after_fork_in_parent(void)
 {
     for (hshm_manager *manager = managers.first; manager != NULL; manager = manager->next) {
-        for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next)
+        for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
+            if (backend->building)
+                continue;
             free_heap_locks(backend);
+            members_fork_parent(&backend->region);
+        }
         local_lock_give(&manager->lock);
     }
     local_lock_give(&managers.lock);
@@ -52,7 +59,8 @@ static void
 settle_in_child(hshm_backend *backend)
 {
     free_heap_locks(backend);
-    const hshm_status status = members_rejoin(&backend->region);
+    const hshm_status status = members_fork_child(&backend->region);
+    backend->creator = 0; /* the name remains the parent's to remove */
     if (status != HSHM_OK && backend->allocator != NULL) {
         backend->allocator->refusal = status == HSHM_E_LIMIT ? HSHM_E_LIMIT : HSHM_E_PERM;
         allocator_refuse_all(backend->allocator);

@@ -90,7 +90,7 @@ describe(struct region_header *header, const hshm_allocator *a)
 static hshm_status
 prepare_control(struct region *region, const struct heap_layout *layout)
 {
-    const uint64_t heap_off = region_header(region)->heap_off;
+    const uint64_t heap_off = region_heap_off(region->slot_count);
     if (!region->zeroed)
         memset(region->base + heap_off, 0, layout->data_off - heap_off);
     if (region->commit == HSHM_COMMIT_LAZY && region->ops->promise != NULL)
@@ -111,7 +111,8 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
         return fail(HSHM_E_EXISTS, "%s has a heap already, and a region holds one; create another backend",
                     region_name(region).s);
     struct heap_layout layout = { 0 };
-    status = ops->layout(header->heap_off, region->size, custom_size, &layout);
+    /* Not as the header says: others may write there already. */
+    status = ops->layout(region_heap_off(region->slot_count), region->size, custom_size, &layout);
     if (status == HSHM_OK)
         status = prepare_control(region, &layout);
     if (status != HSHM_OK)

@@ -111,6 +111,8 @@ hshm_manager_destroy(hshm_manager *manager)
     for (;;) {
         local_lock_take(&emptied->lock);
         hshm_backend *backend = emptied->backends;
+        while (backend != NULL && backend->building) /* another thread's, which will show or drop it itself */
+            backend = backend->next;
         if (backend != NULL)
             registry_take_out(emptied, backend);
         local_lock_give(&emptied->lock);
@@ -214,8 +216,10 @@ register_attached(hshm_manager *manager, hshm_backend *backend)
                       "cannot attach to %s: its allocator id %" PRIu32 ".%" PRIu32 " is registered in this "
                       "manager already; attach with another manager (hshm_manager_create)",
                       region_name(&backend->region).s, id.major, id.minor);
-    else
+    else {
+        region_use(&backend->region);
         registry_add(manager, backend);
+    }
     local_lock_give(&manager->lock);
     return status;
 }
@@ -432,12 +436,15 @@ hshm_allocator_get(hshm_manager *manager, hshm_allocator_id allocator_id, hshm_a
     local_lock_take(&manager->lock);
     const hshm_backend *backend = registry_find_allocator(manager, allocator_id);
     hshm_allocator *allocator = backend == NULL ? NULL : backend->allocator;
+    /* Read here: without the lock, another thread may end the handle. */
+    const hshm_allocator_kind is = allocator == NULL ? HSHM_ALLOCATOR_ANY : allocator->ops.kind;
+    const char *title = allocator == NULL ? "" : allocator->ops.title;
     local_lock_give(&manager->lock);
     if (allocator == NULL)
         return unknown_allocator(allocator_id);
-    if (kind != HSHM_ALLOCATOR_ANY && kind != allocator->ops.kind)
+    if (kind != HSHM_ALLOCATOR_ANY && kind != is)
         return fail(HSHM_E_KIND, "the allocator %" PRIu32 ".%" PRIu32 " is a %s (kind %d), not of kind %d",
-                    allocator_id.major, allocator_id.minor, allocator->ops.title, (int)allocator->ops.kind, (int)kind);
+                    allocator_id.major, allocator_id.minor, title, (int)is, (int)kind);
     *ret_allocator = allocator;
     return HSHM_OK;
 }
