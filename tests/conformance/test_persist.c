@@ -181,6 +181,24 @@ a_file_that_a_shutdown_caught_in_use_is_not_trusted(void **state)
 }
 
 static void
+an_attach_that_failed_does_not_make_a_file_trusted(void **state)
+{
+    (void)state;
+    const struct kept *kept = file_of_the_past(make_and_die);
+    play_another_boot(kept->path);
+    /* The last step fails: the ids of the file mean another heap here. */
+    (void)make_heap(NULL, HSHM_BACKEND_MALLOC, NULL, SIZE, HSHM_ALLOCATOR_STACK);
+    hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
+    options.accept_dirty = true;
+    assert_status(hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, &options, NULL), HSHM_E_EXISTS);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    assert_int_equal(read_mark(kept->path).clean, 0);
+    assert_int_equal(read_mark(kept->path).generation, 1);
+    assert_status(hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, NULL, NULL), HSHM_E_DAMAGED);
+    assert_ok(hshm_backend_remove(HSHM_BACKEND_POSIX_MMAP, kept->path));
+}
+
+static void
 a_relative_path_is_as_good(void **state)
 {
     (void)state;
@@ -194,9 +212,9 @@ a_relative_path_is_as_good(void **state)
     (void)make_heap(NULL, HSHM_BACKEND_POSIX_MMAP, base + 1, SIZE, HSHM_ALLOCATOR_STACK);
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(chdir(folder), 0); /* where it leads does not change with the folder */
     assert_ok(hshm_backend_destroy(NULL, 1));
     assert_int_not_equal(stat(path, &st), 0);
-    assert_int_equal(chdir(folder), 0);
 }
 
 int
@@ -208,6 +226,7 @@ main(void)
         cmocka_unit_test_teardown(the_last_to_leave_marks_it_clean, drop_heaps),
         cmocka_unit_test_teardown(a_clean_file_of_another_boot_is_taken_up, drop_heaps),
         cmocka_unit_test_teardown(a_file_that_a_shutdown_caught_in_use_is_not_trusted, drop_heaps),
+        cmocka_unit_test_teardown(an_attach_that_failed_does_not_make_a_file_trusted, drop_heaps),
         cmocka_unit_test_teardown(a_relative_path_is_as_good, drop_heaps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

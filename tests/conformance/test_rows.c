@@ -297,6 +297,33 @@ visits_and_statistics_agree(void **state)
     stage_end(&stage);
 }
 
+/* Whatever a visitor wants to know or do about a block. */
+static int
+work_on_block(const hshm_block *block, void *arg)
+{
+    struct stage *stage = arg;
+    hshm_shm_ptr travels;
+    void *addr;
+    if (hshm_usable_size(stage->heap, block->addr) != block->size ||
+        hshm_identify(stage->manager, block->addr, &travels) != HSHM_OK ||
+        hshm_resolve(stage->manager, travels, &addr) != HSHM_OK || addr != block->addr)
+        return 1;
+    return hshm_free(stage->heap, block->addr) != HSHM_OK;
+}
+
+static void
+a_visitor_may_do_what_it_likes(void **state)
+{
+    struct stage stage;
+    stage_make(&stage, row_of(state), SIZE, 0);
+    for (size_t i = 0; i < BLOCKS; i++)
+        assert_non_null(hshm_malloc(stage.heap, size_number(i)));
+    assert_ok(hshm_visit_blocks(stage.heap, work_on_block, &stage));
+    assert_int_equal(stats_of(stage.heap).live_blocks, 0);
+    assert_sound(stage.heap);
+    stage_end(&stage);
+}
+
 static void
 a_region_holds_one_heap(void **state)
 {
@@ -367,6 +394,7 @@ main(void)
         CASE(too_much_is_refused_and_little_is_still_given),
         CASE(the_largest_block_is_as_large_as_promised),
         CASE(visits_and_statistics_agree),
+        CASE(a_visitor_may_do_what_it_likes),
         CASE(a_region_holds_one_heap),
         CASE(an_end_leaves_nothing),
         CASE(private_memory_cannot_be_attached_to),
