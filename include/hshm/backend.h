@@ -28,8 +28,9 @@
  * Fork: a child keeps using what its parent had attached, under a slot (an entry in the region's table of processes)
  * of its own, taken inside fork(); in kinds without a file, without a slot.  Where no slot can be had, because the region
  * may not be reopened or all slots are taken, the heap's calls answer HSHM_E_PERM or HSHM_E_LIMIT in the child; see
- * allocator.h.  What the parent created remains the parent's to destroy.  Children of vfork(), _Fork() or a raw clone() must not use their parent's heaps; they do not keep a dead parent looking alive (unless another thread
- * was within the microseconds of an attach when a raw clone() was made).
+ * allocator.h.  What the parent created remains the parent's to destroy.  Children of vfork(), _Fork() or a raw clone()
+ * must not use their parent's heaps; they do not keep a dead parent looking alive (unless another thread was within the
+ * microseconds of an attach when a raw clone() was made).
  */
 #ifndef HSHM_BACKEND_H
 #define HSHM_BACKEND_H
