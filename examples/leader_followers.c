@@ -3,7 +3,7 @@
  *
  *     leader_followers [RANKS [NAME]]         4 ranks, and a name of its own, unless told otherwise
  *
- * Instead of mpirun, this program starts itself once for each rank, and two pipes to each rank are the barrier:
+ * Instead of mpirun, this program starts itself once for each rank, and a pair of sockets to each rank is the barrier:
  *
  *     rank 0 (leader)                         rank 1 .. N-1 (followers, each a program of its own by exec)
  *     clean up what does not exist            clean up what does not exist
@@ -17,21 +17,18 @@
  *                                             detach, end
  *     wait for the followers, destroy
  *
- * Everything is checked on the way.  A rank that fails ends, the others notice by their pipes, and rank 0 removes the
- * heap whatever happens.
+ * A rank that finds something wrong says so and ends.  The others notice by their sockets, and rank 0 removes the heap
+ * whatever happens.
  */
 #include <hshm/hshm.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,110 +49,122 @@ struct allocator_header {
     _Atomic hshm_off blocks[];      /* BLOCKS_PER_RANK for each rank: what the followers publish */
 };
 
-/* Local: what rank 0 knows of a follower. */
-struct follower {
-    pid_t pid;
-    int from; /* the follower's word that it has come to the barrier; at its end if the follower is dead */
-    int to;   /* ours that all have come */
-};
+/* Local: this process. */
+static int rank;
+static int ranks;
+static int leader = -1;          /* a follower's socket to rank 0                  */
+static int followers[RANKS_MAX]; /* rank 0's sockets to the others; 0 = not started */
 
-static int my_rank;
-
-/* Say what was not as promised. */
-static bool
-check(bool holds, const char *what)
+/* End this rank.  Rank 0 sends the others home first (at its end of a socket, they end too), and removes the heap. */
+_Noreturn static void
+leave(int exit_status)
 {
-    if (!holds)
-        fprintf(stderr, "Rank %d: ✗ %s\n", my_rank, what);
-    return holds;
+    for (int i = 1; rank == 0 && i < ranks; i++) {
+        if (followers[i] != 0)
+            close(followers[i]);
+    }
+    int status;
+    while (rank == 0 && wait(&status) > 0) {
+        if (status != 0)
+            exit_status = EXIT_FAILURE;
+    }
+    /* In a process that only attached, this removes nothing: the name is its creator's. */
+    hshm_allocator_unregister(NULL, ALLOCATOR_ID);
+    const hshm_status destroyed = hshm_backend_destroy(NULL, BACKEND_ID);
+    if (destroyed != HSHM_OK && destroyed != HSHM_E_NOTFOUND) {
+        fprintf(stderr, "Rank %d: ✗ cannot destroy the backend: %s\n", rank, hshm_last_error());
+        exit_status = EXIT_FAILURE;
+    }
+    if (rank == 0 && exit_status == EXIT_SUCCESS)
+        printf("Rank 0: Cleanup completed\n");
+    exit(exit_status);
 }
 
-/* The same for a call of the library, with its own sentence about what went wrong. */
-static bool
-check_ok(hshm_status status, const char *what)
+/* Go on only if things are as they should be. */
+static void
+expect(bool holds, const char *what)
 {
-    if (status != HSHM_OK)
-        fprintf(stderr, "Rank %d: ✗ %s: %s\n", my_rank, what, hshm_last_error());
-    return status == HSHM_OK;
+    if (holds)
+        return;
+    fprintf(stderr, "Rank %d: ✗ %s\n", rank, what);
+    leave(EXIT_FAILURE);
 }
 
-/* The same for a call that ends something: that it was not there is fine too. */
-static bool
-check_ended(hshm_status status, const char *what)
+/* Go on only if a call of the library went well. */
+static void
+check(hshm_status status, const char *what)
 {
-    return status == HSHM_E_NOTFOUND || check_ok(status, what);
+    if (status == HSHM_OK)
+        return;
+    fprintf(stderr, "Rank %d: ✗ %s: %s\n", rank, what, hshm_last_error());
+    leave(EXIT_FAILURE);
 }
 
 /* One line, at once: the ranks write to the same place. */
 static void
 say(const char *what)
 {
-    printf("Rank %d: %s\n", my_rank, what);
+    printf("Rank %d: %s\n", rank, what);
     fflush(stdout);
 }
 
-static size_t
-header_size(int ranks)
+/* Wait until all ranks have come here: each follower tells rank 0, which tells them all when the last has come. */
+static void
+barrier(void)
 {
-    return sizeof(struct allocator_header) + (size_t)ranks * BLOCKS_PER_RANK * sizeof(hshm_off);
-}
-
-/* What a rank's blocks look like, so that another rank can tell whether they are right. */
-static size_t
-block_size(int rank, int nth)
-{
-    return (size_t)(100 * (nth + 1) + rank);
-}
-
-static unsigned char
-block_pattern(int rank, int nth)
-{
-    return (unsigned char)(rank * BLOCKS_PER_RANK + nth + 1);
+    char byte = 0;
+    if (rank != 0) {
+        expect(write(leader, &byte, 1) == 1 && read(leader, &byte, 1) == 1, "rank 0 is gone");
+        return;
+    }
+    for (int i = 1; i < ranks; i++)
+        expect(read(followers[i], &byte, 1) == 1, "a follower is gone");
+    for (int i = 1; i < ranks; i++)
+        expect(write(followers[i], &byte, 1) == 1, "a follower is gone");
 }
 
 /* What a program does first that may have run before: nothing of it is there, and that is harmless. */
-static bool
-clean_up_nothing(void)
+static void
+clean_up_existing(void)
 {
-    return check(hshm_allocator_unregister(NULL, ALLOCATOR_ID) == HSHM_E_NOTFOUND, "an unknown allocator was found") &&
-           check(hshm_backend_destroy(NULL, BACKEND_ID) == HSHM_E_NOTFOUND, "an unknown backend was found");
+    expect(hshm_allocator_unregister(NULL, ALLOCATOR_ID) == HSHM_E_NOTFOUND, "an allocator was there already");
+    expect(hshm_backend_destroy(NULL, BACKEND_ID) == HSHM_E_NOTFOUND, "a backend was there already");
+}
+
+static size_t
+header_size(void)
+{
+    return sizeof(struct allocator_header) + (size_t)(ranks * BLOCKS_PER_RANK) * sizeof(hshm_off);
+}
+
+/* What the blocks look like, by their place in allocator_header.blocks: any rank can tell whether they are right. */
+static size_t
+block_size(int nth)
+{
+    return (size_t)(100 + nth);
 }
 
 /* ---- Followers -------------------------------------------------------------------------------------------------- */
 
-/* Tell rank 0 that we are here, and wait for its word that all are. */
-static bool
-follower_barrier(int to_leader, int from_leader)
-{
-    char byte = 0;
-    return check(write(to_leader, &byte, 1) == 1 && read(from_leader, &byte, 1) == 1, "rank 0 is gone");
-}
-
-static bool
-attach(const char *name, int ranks, hshm_allocator **ret_allocator)
+static hshm_allocator *
+attach(const char *name)
 {
     say("Attaching to shared memory backend");
     hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
     options.timeout_ms = ATTACH_TIMEOUT_MS;
-    hshm_status status = hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, name, &options, NULL);
-    if (!check_ok(status, "Failed to attach"))
-        return false;
+    check(hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, name, &options, NULL), "Failed to attach");
     hshm_allocator *allocator;
-    status = hshm_allocator_get(NULL, ALLOCATOR_ID, HSHM_ALLOCATOR_STACK, &allocator);
-    if (!check_ok(status, "Failed to get allocator after attach"))
-        return false;
+    check(hshm_allocator_get(NULL, ALLOCATOR_ID, HSHM_ALLOCATOR_STACK, &allocator),
+          "Failed to get allocator after attach");
 
     size_t size = 0;
     struct allocator_header *header = hshm_allocator_custom_header(allocator, &size);
     /* Pairs with the release in create(): after the magic number, the rest of the header can be seen. */
-    const bool valid = size == header_size(ranks) &&
-                       atomic_load_explicit(&header->magic_number, memory_order_acquire) == HEADER_MAGIC &&
-                       atomic_load(&header->version) == HEADER_VERSION;
-    if (!check(valid, "Shared header validation failed"))
-        return false;
+    expect(size == header_size() && atomic_load_explicit(&header->magic_number, memory_order_acquire) == HEADER_MAGIC &&
+               atomic_load(&header->version) == HEADER_VERSION,
+           "Shared header validation failed");
     say("✓ Successfully attached to shared allocator");
-    *ret_allocator = allocator;
-    return true;
+    return allocator;
 }
 
 static void
@@ -169,273 +178,149 @@ count_allocation(struct allocator_header *header, size_t size)
         continue;
 }
 
-static bool
-allocate_blocks(hshm_allocator *allocator, int rank)
+static void
+allocate_blocks(hshm_allocator *allocator)
 {
     struct allocator_header *header = hshm_allocator_custom_header(allocator, NULL);
-    for (int nth = 0; nth < BLOCKS_PER_RANK; nth++) {
-        const size_t size = block_size(rank, nth);
-        unsigned char *block = hshm_malloc(allocator, size);
-        if (!check_ok(block != NULL ? HSHM_OK : hshm_last_status(), "a block was not allocated"))
-            return false;
-        memset(block, block_pattern(rank, nth), size);
-        count_allocation(header, size);
+    for (int nth = rank * BLOCKS_PER_RANK; nth < (rank + 1) * BLOCKS_PER_RANK; nth++) {
+        unsigned char *block = hshm_malloc(allocator, block_size(nth));
+        check(block != NULL ? HSHM_OK : hshm_last_status(), "cannot allocate");
+        memset(block, nth & 0xff, block_size(nth));
+        count_allocation(header, block_size(nth));
         /* Publish: who reads this offset sees the content.  Pairs with the acquire in check_block(). */
-        atomic_store_explicit(&header->blocks[rank * BLOCKS_PER_RANK + nth], hshm_to_off(allocator, block),
-                              memory_order_release);
+        atomic_store_explicit(&header->blocks[nth], hshm_to_off(allocator, block), memory_order_release);
     }
-    return true;
 }
 
-/* `leader_followers --follower RANK RANKS NAME TO_LEADER FROM_LEADER` */
-static int
-follower_main(char *argv[])
+/* `leader_followers --follower RANK RANKS NAME SOCKET` */
+_Noreturn static void
+follow(char *argv[])
 {
-    my_rank = atoi(argv[0]);
-    const int ranks = atoi(argv[1]);
-    const char *name = argv[2];
-    const int to_leader = atoi(argv[3]);
-    const int from_leader = atoi(argv[4]);
-    signal(SIGPIPE, SIG_IGN);
-
-    hshm_allocator *allocator;
-    if (!clean_up_nothing())
-        return EXIT_FAILURE;
-    if (!follower_barrier(to_leader, from_leader) || !attach(name, ranks, &allocator)) /* the heap is there */
-        return EXIT_FAILURE;
-    if (!allocate_blocks(allocator, my_rank) || !follower_barrier(to_leader, from_leader)) /* the blocks are there */
-        return EXIT_FAILURE;
-    if (!follower_barrier(to_leader, from_leader)) /* the blocks are gone */
-        return EXIT_FAILURE;
-    /* In a process that only attached this removes nothing: the name is its creator's. */
-    const bool unregistered =
-        check_ok(hshm_allocator_unregister(NULL, ALLOCATOR_ID), "the allocator was not unregistered");
-    const bool left = check_ok(hshm_backend_destroy(NULL, BACKEND_ID), "the backend was not left");
-    return unregistered && left ? EXIT_SUCCESS : EXIT_FAILURE;
+    rank = atoi(argv[0]);
+    ranks = atoi(argv[1]);
+    leader = atoi(argv[3]);
+    clean_up_existing();
+    barrier(); /* the heap is there */
+    hshm_allocator *allocator = attach(argv[2]);
+    allocate_blocks(allocator);
+    barrier(); /* the blocks are there */
+    barrier(); /* the blocks are gone */
+    leave(EXIT_SUCCESS);
 }
 
 /* ---- The leader ------------------------------------------------------------------------------------------------- */
 
-/* In the new process: become the follower.  Only its own two descriptors survive the exec. */
 static void
-become_follower(int rank, int ranks, const char *name, int to_leader, int from_leader)
+start_follower(int its_rank, const char *name)
 {
-    char numbers[4][16];
-    const int values[4] = { rank, ranks, to_leader, from_leader };
-    for (int i = 0; i < 4; i++)
-        snprintf(numbers[i], sizeof numbers[i], "%d", values[i]);
-    char program[] = "leader_followers", role[] = "--follower";
-    char *arguments[] = {
-        program, role, numbers[0], numbers[1], (char *)(uintptr_t)name, numbers[2], numbers[3], NULL
-    };
-    fcntl(to_leader, F_SETFD, 0);
-    fcntl(from_leader, F_SETFD, 0);
-    execv("/proc/self/exe", arguments);
-    _exit(127);
-}
-
-static bool
-start_follower(int rank, int ranks, const char *name, struct follower *follower)
-{
-    int up[2], down[2];
-    if (!check(pipe2(up, O_CLOEXEC) == 0, "no pipe"))
-        return false;
-    if (!check(pipe2(down, O_CLOEXEC) == 0, "no pipe")) {
-        close(up[0]);
-        close(up[1]);
-        return false;
-    }
+    int ends[2];
+    expect(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "no socket for a follower");
     const pid_t pid = fork();
-    if (pid == 0)
-        become_follower(rank, ranks, name, up[1], down[0]);
-    close(up[1]);
-    close(down[0]);
-    *follower = (struct follower){ pid, up[0], down[1] };
-    return check(pid > 0, "no process for a follower");
-}
-
-/* Wait until all followers have come, then let them go on; false when one of them has ended instead. */
-static bool
-leader_barrier(const struct follower *followers, int count)
-{
-    char byte = 0;
-    for (int i = 0; i < count; i++)
-        if (!check(read(followers[i].from, &byte, 1) == 1, "a follower is gone"))
-            return false;
-    for (int i = 0; i < count; i++)
-        if (!check(write(followers[i].to, &byte, 1) == 1, "a follower is gone"))
-            return false;
-    return true;
-}
-
-/* Close the pipes, so that followers who wait at a barrier go home, and wait for all; false if one failed. */
-static bool
-dismiss_followers(const struct follower *followers, int count)
-{
-    bool ok = true;
-    for (int i = 0; i < count; i++) {
-        close(followers[i].from);
-        close(followers[i].to);
+    if (pid == 0) {
+        char numbers[3][16];
+        const int values[3] = { its_rank, ranks, dup(ends[1]) }; /* the copy survives the exec, all else is closed */
+        for (int i = 0; i < 3; i++)
+            snprintf(numbers[i], sizeof numbers[i], "%d", values[i]);
+        execl("/proc/self/exe", "leader_followers", "--follower", numbers[0], numbers[1], name, numbers[2], NULL);
+        _exit(EXIT_FAILURE);
     }
-    for (int i = 0; i < count; i++) {
-        int status = 0;
-        if (followers[i].pid > 0 && waitpid(followers[i].pid, &status, 0) == followers[i].pid)
-            ok = check(status == 0, "a follower failed") && ok;
-    }
-    return ok;
+    close(ends[1]);
+    followers[its_rank] = ends[0];
+    expect(pid > 0, "no process for a follower");
 }
 
-static bool
-create(const char *name, int ranks, hshm_allocator **ret_allocator)
+static hshm_allocator *
+create(const char *name)
 {
     say("Setting up shared memory backend and allocator");
     hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
     options.replace = HSHM_REPLACE_DEAD; /* should an earlier run have been killed, take its place */
-    options.commit = HSHM_COMMIT_LAZY;
-    hshm_status status =
-        hshm_backend_create(NULL, BACKEND_ID, HSHM_BACKEND_POSIX_SHM_MMAP, 1024 * MIB, name, &options, NULL);
-    if (!check_ok(status, "the backend was not created"))
-        return false;
+    options.commit = HSHM_COMMIT_LAZY;   /* memory as it is touched, not a gigabyte now */
+    check(hshm_backend_create(NULL, BACKEND_ID, HSHM_BACKEND_POSIX_SHM_MMAP, 1024 * MIB, name, &options, NULL),
+          "cannot create the backend");
     hshm_allocator *allocator;
-    status = hshm_allocator_create(NULL, BACKEND_ID, ALLOCATOR_ID, HSHM_ALLOCATOR_STACK, header_size(ranks), NULL,
-                                   &allocator);
-    if (!check_ok(status, "the allocator was not created"))
-        return false;
+    check(hshm_allocator_create(NULL, BACKEND_ID, ALLOCATOR_ID, HSHM_ALLOCATOR_STACK, header_size(), NULL, &allocator),
+          "cannot create the allocator");
 
     /* All else in the header is zero when new, as it should be. */
     struct allocator_header *header = hshm_allocator_custom_header(allocator, NULL);
     atomic_store(&header->version, HEADER_VERSION);
     atomic_store_explicit(&header->magic_number, HEADER_MAGIC, memory_order_release);
     say("✓ Created Stack allocator with shared header");
-    *ret_allocator = allocator;
-    return true;
+    return allocator;
 }
 
 /* Read one block that a follower wrote, and free it: a block belongs to the heap, not to who allocated it. */
-static bool
-check_block(hshm_allocator *allocator, struct allocator_header *header, int rank, int nth)
+static void
+check_block(hshm_allocator *allocator, struct allocator_header *header, int nth)
 {
-    _Atomic hshm_off *slot = &header->blocks[rank * BLOCKS_PER_RANK + nth];
-    const hshm_shm_ptr shared = { ALLOCATOR_ID, atomic_load_explicit(slot, memory_order_acquire) };
+    const hshm_shm_ptr shared = { ALLOCATOR_ID, atomic_load_explicit(&header->blocks[nth], memory_order_acquire) };
     void *addr = NULL;
-    if (!check(shared.off != HSHM_OFF_NULL, "a follower published nothing") ||
-        !check_ok(hshm_resolve(NULL, shared, &addr), "a follower published no place in the heap"))
-        return false;
-
+    check(hshm_resolve(NULL, shared, &addr), "a follower published no place in the heap");
+    expect(addr != NULL, "a follower published nothing");
     const unsigned char *bytes = addr;
-    const size_t size = block_size(rank, nth);
-    bool same = hshm_usable_size(allocator, addr) >= size;
-    for (size_t i = 0; same && i < size; i++)
-        same = bytes[i] == block_pattern(rank, nth);
-    hshm_ptr block = { NULL, shared };
-    if (!check(same, "a block does not hold what its follower wrote") ||
-        !check_ok(hshm_deallocate(allocator, &block), "a follower's block was not freed"))
-        return false;
-    atomic_store(slot, HSHM_OFF_NULL);
-    atomic_fetch_sub(&header->current_usage, size);
-    return true;
-}
-
-static bool
-check_totals(hshm_allocator *allocator, uint64_t live_blocks, uint64_t frees)
-{
-    hshm_stats stats = HSHM_STATS_INIT;
-    return check_ok(hshm_stats_get(allocator, &stats), "no statistics") &&
-           check(stats.live_blocks == live_blocks && stats.frees == frees,
-                 "the heap's statistics and the shared header disagree");
+    for (size_t i = 0; i < block_size(nth); i++)
+        expect(bytes[i] == (nth & 0xff), "a block does not hold what its follower wrote");
+    check(hshm_free(allocator, addr), "cannot free a follower's block");
+    atomic_fetch_sub(&header->current_usage, block_size(nth));
 }
 
 /* Compare what the followers counted with what they must have counted, then read and free all blocks. */
-static bool
-check_followers(hshm_allocator *allocator, int ranks)
+static void
+check_followers(hshm_allocator *allocator)
 {
     struct allocator_header *header = hshm_allocator_custom_header(allocator, NULL);
     const uint64_t total = atomic_load(&header->total_allocations);
     const uint64_t peak = atomic_load(&header->peak_usage);
-    uint64_t blocks = 0, bytes = 0;
-    for (int rank = 1; rank < ranks; rank++) {
-        for (int nth = 0; nth < BLOCKS_PER_RANK; nth++) {
-            blocks++;
-            bytes += block_size(rank, nth);
-        }
-    }
-    if (!check(total == blocks, "total_allocations is wrong") || !check(peak == bytes, "peak_usage is wrong") ||
-        !check_totals(allocator, blocks, 0))
-        return false;
-    for (int rank = 1; rank < ranks; rank++)
-        for (int nth = 0; nth < BLOCKS_PER_RANK; nth++)
-            if (!check_block(allocator, header, rank, nth))
-                return false;
+    uint64_t bytes = 0;
+    for (int nth = BLOCKS_PER_RANK; nth < ranks * BLOCKS_PER_RANK; nth++)
+        bytes += block_size(nth);
+    expect(total == (uint64_t)(ranks - 1) * BLOCKS_PER_RANK, "total_allocations is wrong");
+    expect(peak == bytes, "peak_usage is wrong");
+
+    for (int nth = BLOCKS_PER_RANK; nth < ranks * BLOCKS_PER_RANK; nth++)
+        check_block(allocator, header, nth);
+    hshm_stats stats = HSHM_STATS_INIT;
+    check(hshm_stats_get(allocator, &stats), "no statistics");
+    expect(stats.live_blocks == 0 && stats.frees == total && atomic_load(&header->current_usage) == 0,
+           "the heap is not empty again");
     printf("Rank 0: ✓ %" PRIu64 " allocations by %d followers, peak usage %" PRIu64 " bytes, all contents right\n",
            total, ranks - 1, peak);
-    return check(atomic_load(&header->current_usage) == 0, "current_usage is wrong") &&
-           check_totals(allocator, 0, blocks);
-}
-
-/*
- * Remove the heap, also after a failure, and ask the system, not the library, whether it is gone.
- * When the heap could not be created the name may be somebody else's, and stays.
- */
-static bool
-clean_up(const char *name, bool created)
-{
-    char path[PATH_MAX];
-    struct stat about;
-    snprintf(path, sizeof path, "/dev/shm/%s", name);
-    const bool unregistered =
-        check_ended(hshm_allocator_unregister(NULL, ALLOCATOR_ID), "the allocator was not unregistered");
-    const bool destroyed = check_ended(hshm_backend_destroy(NULL, BACKEND_ID), "the backend was not destroyed");
-    const bool gone = !created || (lstat(path, &about) == -1 && errno == ENOENT);
-    return check(gone, "the heap was left behind in /dev/shm") && unregistered && destroyed;
-}
-
-static bool
-lead(const char *name, int ranks)
-{
-    struct follower followers[RANKS_MAX];
-    int count = 0;
-    bool ok = clean_up_nothing();
-    /* Started first, as by mpirun: no rank inherits anything of the heap. */
-    while (ok && count < ranks - 1) {
-        ok = start_follower(count + 1, ranks, name, &followers[count]);
-        count += ok;
-    }
-    hshm_allocator *allocator = NULL;
-    const bool created = ok && create(name, ranks, &allocator);
-    ok = created && leader_barrier(followers, count); /* the heap is there */
-    ok = ok && leader_barrier(followers, count);      /* the blocks are there */
-    ok = ok && check_followers(allocator, ranks);
-    ok = ok && leader_barrier(followers, count); /* the blocks are gone */
-    ok = dismiss_followers(followers, count) && ok;
-    return clean_up(name, created) && ok;
 }
 
 int
 main(int argc, char *argv[])
 {
-    if (argc == 7 && strcmp(argv[1], "--follower") == 0)
-        return follower_main(argv + 2);
+    signal(SIGPIPE, SIG_IGN); /* a rank that is gone is noticed at the barrier */
+    if (argc == 6 && strcmp(argv[1], "--follower") == 0)
+        follow(argv + 2);
 
     char *end = NULL;
-    const long ranks = argc > 1 ? strtol(argv[1], &end, 10) : 4;
-    if (argc > 3 || (end != NULL && *end != '\0') || ranks < 2 || ranks > RANKS_MAX) {
+    const long wanted = argc > 1 ? strtol(argv[1], &end, 10) : 4;
+    if (argc > 3 || (end != NULL && *end != '\0') || wanted < 2 || wanted > RANKS_MAX) {
         fprintf(stderr, "usage: leader_followers [RANKS [NAME]], with 2 to %d ranks\n", RANKS_MAX);
         return EXIT_FAILURE;
     }
-    char name[64];
-    snprintf(name, sizeof name, "mpi_shared_allocator.%d", (int)getpid());
+    ranks = (int)wanted;
+    char own_name[64];
+    snprintf(own_name, sizeof own_name, "mpi_shared_allocator.%d", (int)getpid());
+    const char *name = argc > 2 ? argv[2] : own_name;
 
-    /* Ctrl-C comes when all is tidied up: this takes a moment only.  The followers inherit it. */
-    sigset_t held, before;
+    /* This takes a moment only: Ctrl-C may wait until all is tidied up.  The followers inherit it. */
+    sigset_t held;
     sigemptyset(&held);
     sigaddset(&held, SIGINT);
     sigaddset(&held, SIGTERM);
-    sigprocmask(SIG_BLOCK, &held, &before);
-    signal(SIGPIPE, SIG_IGN); /* a follower that is gone is noticed at the barrier */
+    sigprocmask(SIG_BLOCK, &held, NULL);
 
-    const bool ok = lead(argc > 2 ? argv[2] : name, (int)ranks);
-    if (ok)
-        say("Cleanup completed");
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+    clean_up_existing();
+    /* Started first, as by mpirun: no rank inherits anything of the heap. */
+    for (int i = 1; i < ranks; i++)
+        start_follower(i, name);
+    hshm_allocator *allocator = create(name);
+    barrier(); /* the heap is there */
+    barrier(); /* the blocks are there */
+    check_followers(allocator);
+    barrier(); /* the blocks are gone */
+    leave(EXIT_SUCCESS);
 }

@@ -3,139 +3,42 @@
  *
  *     single_process [SIZE_MIB [NAME]]        1024 MiB, and a name of its own, unless told otherwise
  *
- * It prints what happens and checks that it is what was promised; if not, it says so and exits with 1.  Whatever
- * happens, nothing stays in /dev/shm.
+ * Whatever goes wrong is said in a sentence, the program exits with 1, and nothing stays in /dev/shm.
  */
 #include <hshm/hshm.h>
 
-#include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
-#define ALLOCATOR_ID ((hshm_allocator_id){ 1, 0 })
 
-enum { BACKEND_ID = 0, BLOCK_SIZE = 1024, CUSTOM_METADATA = 0x12345678 };
+enum { BACKEND_ID = 0, BLOCK_SIZE = 1024 };
 
-/* Say what was not as promised. */
-static bool
-check(bool holds, const char *what)
+/* Go on only if a call of the library went well. */
+static void
+check(hshm_status status, const char *what)
 {
-    if (!holds)
-        fprintf(stderr, "single_process: %s\n", what);
-    return holds;
+    if (status == HSHM_OK)
+        return;
+    fprintf(stderr, "single_process: %s: %s\n", what, hshm_last_error());
+    hshm_backend_destroy(NULL, BACKEND_ID); /* harmless if there is none */
+    exit(EXIT_FAILURE);
 }
 
-/* The same for a call of the library, with its own sentence about what went wrong. */
-static bool
-check_ok(hshm_status status, const char *what)
+/* Go on only if things are as promised. */
+static void
+expect(bool holds, const char *what)
 {
-    if (status != HSHM_OK)
-        fprintf(stderr, "single_process: %s: %s\n", what, hshm_last_error());
-    return status == HSHM_OK;
-}
-
-/* The same for a call that ends something: that it was not there is fine too. */
-static bool
-check_ended(hshm_status status, const char *what)
-{
-    return status == HSHM_E_NOTFOUND || check_ok(status, what);
-}
-
-/* Step 1: bytes. */
-static bool
-create_backend(const char *name, size_t size)
-{
-    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
-    /* A gigabyte of addresses for one small block: let the system find the memory page by page, as it is touched. */
-    options.commit = HSHM_COMMIT_LAZY;
-    const hshm_status status =
-        hshm_backend_create(NULL, BACKEND_ID, HSHM_BACKEND_POSIX_SHM_MMAP, size, name, &options, NULL);
-    if (!check_ok(status, "the backend was not created"))
-        return false;
-    if (size % (1024 * MIB) == 0)
-        printf("Created backend with ID %d, size %zu GB\n", BACKEND_ID, size / (1024 * MIB));
-    else
-        printf("Created backend with ID %d, size %zu MB\n", BACKEND_ID, size / MIB);
-    return true;
-}
-
-/* Step 2: a way to cut them into blocks.  Step 3: look it up by its id, as any other part of a program would. */
-static bool
-create_allocator(hshm_allocator **ret_allocator)
-{
-    hshm_status status =
-        hshm_allocator_create(NULL, BACKEND_ID, ALLOCATOR_ID, HSHM_ALLOCATOR_STACK, sizeof(_Atomic int), NULL, NULL);
-    if (!check_ok(status, "the allocator was not created"))
-        return false;
-    hshm_allocator *allocator;
-    status = hshm_allocator_get(NULL, ALLOCATOR_ID, HSHM_ALLOCATOR_STACK, &allocator);
-    if (!check_ok(status, "the allocator was not found"))
-        return false;
-    printf("✓ Stack allocator created successfully\n");
-    *ret_allocator = allocator;
-    return true;
-}
-
-static bool
-use_allocator(hshm_allocator *allocator)
-{
-    /* Initialize the custom header.  Others may be attached already, hence atomic. */
-    size_t header_size = 0;
-    _Atomic int *custom_header = hshm_allocator_custom_header(allocator, &header_size);
-    if (!check(custom_header != NULL && header_size == sizeof *custom_header, "the custom header is not there") ||
-        !check(atomic_load(custom_header) == 0, "the custom header is not zero when new"))
-        return false;
-    atomic_store(custom_header, CUSTOM_METADATA);
-
-    hshm_ptr block;
-    if (!check_ok(hshm_allocate(allocator, BLOCK_SIZE, &block), "the block was not allocated"))
-        return false;
-    printf("Allocated %d bytes at offset %" PRIu64 "\n", BLOCK_SIZE, block.shm.off);
-    memset(block.addr, 0xab, BLOCK_SIZE);
-    if (!check(hshm_to_addr(allocator, block.shm.off) == block.addr, "offset and address are not of the same block") ||
-        !check(hshm_usable_size(allocator, block.addr) >= BLOCK_SIZE, "the block is smaller than asked for") ||
-        !check_ok(hshm_deallocate(allocator, &block), "the block was not freed") ||
-        !check(block.addr == NULL && block.shm.off == HSHM_OFF_NULL, "the freed pointer is not null"))
-        return false;
-
-    hshm_stats stats = HSHM_STATS_INIT;
-    if (!check_ok(hshm_stats_get(allocator, &stats), "no statistics") ||
-        !check(stats.live_blocks == 0 && stats.frees == 1, "the statistics do not show one block come and gone"))
-        return false;
-    printf("Custom header: 0x%08X\n", (unsigned)atomic_load(custom_header));
-    return check(atomic_load(custom_header) == CUSTOM_METADATA, "the custom header did not persist");
-}
-
-/* Step 4, also after a failure: what was not created is not found, which is harmless. */
-static bool
-clean_up(const char *name)
-{
-    const bool unregistered =
-        check_ended(hshm_allocator_unregister(NULL, ALLOCATOR_ID), "the allocator was not unregistered");
-    const bool destroyed = check_ended(hshm_backend_destroy(NULL, BACKEND_ID), "the backend was not destroyed");
-    const hshm_status status = hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, name, NULL, NULL);
-    return check(status == HSHM_E_NOTFOUND, "the name can still be attached to") && unregistered && destroyed;
-}
-
-/* The same question, but not to the library. */
-static bool
-check_nothing_left(const char *name)
-{
-    char path[PATH_MAX];
-    struct stat about;
-    snprintf(path, sizeof path, "/dev/shm/%s", name);
-    if (lstat(path, &about) == -1 && errno == ENOENT)
-        return true;
-    fprintf(stderr, "single_process: '%s' was left behind\n", path);
-    return false;
+    if (holds)
+        return;
+    fprintf(stderr, "single_process: %s\n", what);
+    hshm_backend_destroy(NULL, BACKEND_ID);
+    exit(EXIT_FAILURE);
 }
 
 int
@@ -147,26 +50,57 @@ main(int argc, char *argv[])
         fprintf(stderr, "usage: single_process [SIZE_MIB [NAME]]\n");
         return EXIT_FAILURE;
     }
-    char name[HSHM_NAME_MAX + 1];
+    char name[64];
     snprintf(name, sizeof name, "my_shared_memory.%d", (int)getpid());
+    const char *url = argc > 2 ? argv[2] : name;
 
-    /* Ctrl-C comes when all is tidied up: this takes a moment only. */
-    sigset_t held, before;
+    /* This takes a moment only: Ctrl-C may wait until all is tidied up. */
+    sigset_t held;
     sigemptyset(&held);
     sigaddset(&held, SIGINT);
     sigaddset(&held, SIGTERM);
-    sigprocmask(SIG_BLOCK, &held, &before);
+    sigprocmask(SIG_BLOCK, &held, NULL);
 
-    const char *url = argc > 2 ? argv[2] : name;
+    /* Step 1: a backend, which has the bytes.  Lazy: the system finds the memory page by page, as it is touched. */
+    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+    options.commit = HSHM_COMMIT_LAZY;
+    check(hshm_backend_create(NULL, BACKEND_ID, HSHM_BACKEND_POSIX_SHM_MMAP, size_mib * MIB, url, &options, NULL),
+          "cannot create the backend");
+    if (size_mib % 1024 == 0)
+        printf("Created backend with ID %d, size %lu GB\n", BACKEND_ID, size_mib / 1024);
+    else
+        printf("Created backend with ID %d, size %lu MB\n", BACKEND_ID, size_mib);
+
+    /* Step 2: an allocator on it, which cuts the bytes into blocks, with room for a header of ours. */
+    const hshm_allocator_id id = { 1, 0 };
+    check(hshm_allocator_create(NULL, BACKEND_ID, id, HSHM_ALLOCATOR_STACK, sizeof(_Atomic int), NULL, NULL),
+          "cannot create the allocator");
+
+    /* Step 3: look it up by its id, as any other part of a program would, and use it. */
     hshm_allocator *allocator;
-    const bool created = create_backend(url, size_mib * MIB);
-    bool ok = created && create_allocator(&allocator) && use_allocator(allocator);
-    /* If the name was somebody else's, it is to stay. */
-    if (created)
-        ok = clean_up(url) && check_nothing_left(url) && ok;
-    if (ok)
-        printf("Cleanup completed\n");
+    check(hshm_allocator_get(NULL, id, HSHM_ALLOCATOR_STACK, &allocator), "cannot get the allocator");
+    printf("✓ Stack allocator created successfully\n");
 
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+    /* Atomic, since other processes may look at it at the same time. */
+    _Atomic int *custom_header = hshm_allocator_custom_header(allocator, NULL);
+    atomic_store(custom_header, 0x12345678);
+
+    hshm_ptr block;
+    check(hshm_allocate(allocator, BLOCK_SIZE, &block), "cannot allocate");
+    printf("Allocated %d bytes at offset %" PRIu64 "\n", BLOCK_SIZE, block.shm.off);
+    memset(block.addr, 0xab, BLOCK_SIZE);
+    expect(hshm_to_addr(allocator, block.shm.off) == block.addr, "offset and address are not of the same block");
+    check(hshm_deallocate(allocator, &block), "cannot free the block");
+    expect(block.addr == NULL && block.shm.off == HSHM_OFF_NULL, "the freed pointer is not null");
+
+    printf("Custom header: 0x%08X\n", (unsigned)atomic_load(custom_header));
+    expect(atomic_load(custom_header) == 0x12345678, "the custom header did not persist");
+
+    /* Step 4: clean up.  What this process created, its destroy removes from /dev/shm. */
+    check(hshm_allocator_unregister(NULL, id), "cannot unregister the allocator");
+    check(hshm_backend_destroy(NULL, BACKEND_ID), "cannot destroy the backend");
+    expect(hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, url, NULL, NULL) == HSHM_E_NOTFOUND,
+           "the name can still be attached to");
+    printf("Cleanup completed\n");
+    return EXIT_SUCCESS;
 }

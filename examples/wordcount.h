@@ -1,13 +1,11 @@
 /*
- * wordcount.h - what the processes of wordcount share, and what each keeps for itself.
+ * wordcount.h - what the processes of wordcount share.
  *
  * The heap carries the whole job, so that its name is all that a process has to be told:
  *
- *     custom header: struct job_header     magic, version, offsets of the rest, the chunk counter
- *     blocks:        files                 the paths
- *                    chunks                pieces of files, each to be indexed by whoever takes it first
- *                    tallies               one a worker
- *                    table                 the index: buckets and a block for each distinct word
+ *     custom header   struct job       where the rest begins, and what each worker has done
+ *     blocks          struct file      the files to index, as a list
+ *                     the table        buckets, and a block for each distinct word (wordcount_table.h)
  */
 #ifndef WORDCOUNT_H
 #define WORDCOUNT_H
@@ -16,66 +14,40 @@
 
 #include <stdalign.h>
 
-enum { JOB_VERSION = 1, WORKERS_MAX = 64, BACKEND_ID = 0 };
+enum {
+    BACKEND_ID = 0,
+    WORKERS_MAX = 64,
+    PIECE = 16 * 1024 /* bytes of a file that a worker takes at once: few enough to keep all busy to the end */
+};
 
-#define JOB_MAGIC UINT64_C(0x746e756f6364726f) /* "ordcount" */
 #define ALLOCATOR_ID ((hshm_allocator_id){ 1, 0 })
 
-/* Shared: a piece of a file that begins and ends between words. */
-struct chunk {
-    uint64_t file;  /* which: an index into job_header.files */
-    uint64_t start; /* bytes from the file's begin */
-    uint64_t length;
+/* Shared: a file to index. */
+struct file {
+    hshm_off next; /* HSHM_OFF_NULL ends the list */
+    uint64_t size;
+    _Atomic uint64_t taken; /* where the next piece begins that nobody has taken */
+    char path[];            /* ends with a zero */
 };
 
-/* Shared: what one worker did.  Written by that worker only; each on a cache line of its own. */
+/* Shared: what one worker has done.  Written by that worker only; each on a cache line of its own. */
 struct tally {
-    alignas(64) _Atomic uint64_t bytes; /* of text that it indexed */
+    alignas(64) _Atomic uint64_t bytes; /* of text that it looked through                            */
     _Atomic uint64_t words;
-    _Atomic uint64_t inserted;   /* of these, words that nobody had met before */
-    _Atomic uint64_t lost_races; /* ... and those that another process inserted at the same moment */
-    _Atomic int64_t pid;
+    _Atomic uint64_t inserted;   /* of these, words that nobody had met before                       */
+    _Atomic uint64_t lost_races; /* of these, words that another process inserted at the same moment */
 };
 
-/*
- * Shared: the heap's custom header.  Written by the creator; only the atomics change once it is filled in.
- * The arrays: hshm_off files[file_count], each the offset of a path; struct chunk chunks[chunk_count]; and
- * struct tally tallies[worker_count].
- */
-struct job_header {
-    _Atomic uint64_t filled_in; /* JOB_MAGIC once all that follows is there; stored last */
-    uint64_t version;           /* JOB_VERSION */
-    struct word_table_root table;
+/* Shared: the custom header.  Filled in before the workers are started; only the atomics change while they work. */
+struct job {
+    struct word_table table;
     hshm_off files;
     uint64_t file_count;
-    hshm_off chunks;
-    uint64_t chunk_count;
-    hshm_off tallies;
-    uint64_t worker_count;
-    uint64_t input_bytes;
-    _Atomic uint64_t index_ns;               /* how long the indexing took; 0 = not finished */
-    alignas(64) _Atomic uint64_t next_chunk; /* the first that nobody has taken */
-};
-
-/* Local: a job as this process sees it. */
-struct job {
-    hshm_backend *backend;
-    hshm_allocator *heap;
-    struct job_header *header;
-    const hshm_off *files;
-    struct chunk *chunks;
-    struct tally *tallies;
-    struct word_table table;
-};
-
-/* Local: the files and how they are cut. */
-struct input {
-    char **files;
-    size_t file_count;
-    struct chunk *chunks;
-    size_t chunk_count;
-    size_t chunk_capacity;
-    uint64_t bytes;
+    uint64_t bytes; /* in all files together */
+    uint64_t workers;
+    _Atomic uint64_t ready; /* workers that have attached */
+    uint64_t index_ns;      /* how long the workers took; written when they are gone */
+    struct tally tallies[WORKERS_MAX];
 };
 
 /* A word is a run of these, whatever the locale: the independent count must mean the same. */
@@ -85,34 +57,18 @@ is_letter(char c)
     return ((unsigned)c | 0x20) - 'a' < 26;
 }
 
-/*
- * Find out what there is to index: the files named, or, when count is 0, those of a folder that most systems have.
- * On failure says why and returns false.  Either way free it with input_free().
- */
-bool input_plan(struct input *input, char *const files[], int count);
-void input_free(struct input *input);
-
-/*
- * Make the heap and put the job into it; size 0 = by the input.  On failure says why and returns false.  Either way end
- * it with hshm_backend_destroy(), which is harmless when there is nothing to destroy.
- */
-bool job_create(const char *name, uint64_t size, unsigned workers, const struct input *input, struct job *ret_job);
-
-/* Attach to a job by its heap's name.  On failure says why and returns false, with nothing attached. */
-bool job_attach(const char *name, bool read_only, struct job *ret_job);
-
-/* A file's path, in this process. */
-const char *job_path(const struct job *job, uint64_t file);
-
 /* "wordcount: ..." on stderr, as one line. */
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
+
+/* Attach to the heap of that name and find the job in it.  NULL, and the reason is told, when that cannot be done. */
+struct job *job_attach(const char *name, bool read_only, hshm_allocator **ret_heap);
 
 /* The process that indexes: `wordcount --worker NAME INDEX`, the index being that of its tally. */
 int worker_main(char *const arguments[]);
 
 /*
- * The process that shows and checks the result: `wordcount --report NAME TOP ADDRESS SIZE`.
- * ADDRESS and SIZE say where the creator has the heap, so that this process can have it elsewhere.
+ * The process that shows and checks the result: `wordcount --report NAME TOP ADDRESS`.
+ * ADDRESS is where the creator has the heap; this process will have it elsewhere.
  */
 int report_main(char *const arguments[]);
 

@@ -1,15 +1,13 @@
 /*
  * wordcount_report.c - the last process of wordcount: attaches read-only, shows the index, and checks it.
  *
- * It maps the heap at another address than the creator on purpose.  Whatever it can still read, it reads by offsets.
- * The check is a count that shares no code with this program: tr, sort and uniq over the same files.
+ * It maps the heap at another address than the creator, on purpose: all that it reads, it reads by offsets.  The check
+ * is a count that shares no code with this program: tr, sort and uniq over the same files.
  */
 #include "wordcount.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +17,13 @@
 
 enum { BAR_WIDTH = 32, WORD_WIDTH = 20, DIFFERENCES_SHOWN = 10 };
 
-/* Local: all words of the index, and their sum. */
-struct word_list {
+/* Local: the job, and all its words. */
+struct report {
+    hshm_allocator *heap;
+    const struct job *job;
     const struct word_node **nodes;
-    size_t count;
-    uint64_t total;
+    size_t distinct;
+    uint64_t words;
 };
 
 static uint64_t
@@ -32,49 +32,59 @@ count_of(const struct word_node *node)
     return atomic_load_explicit(&node->count, memory_order_relaxed);
 }
 
-/* The order of `LC_ALL=C sort`: by bytes, and a word before those that it begins. */
-static int
-compare_text(const char *a, size_t a_length, const char *b, size_t b_length)
-{
-    const size_t common = a_length < b_length ? a_length : b_length;
-    const int order = memcmp(a, b, common);
-    return order != 0 ? order : (a_length > b_length) - (a_length < b_length);
-}
-
-static int
-by_text(const void *left, const void *right)
-{
-    const struct word_node *a = *(const struct word_node *const *)left;
-    const struct word_node *b = *(const struct word_node *const *)right;
-    return compare_text(a->text, a->length, b->text, b->length);
-}
-
+/* The most frequent words first; those of equal count by the alphabet. */
 static int
 by_count(const void *left, const void *right)
 {
-    const uint64_t a = count_of(*(const struct word_node *const *)left);
-    const uint64_t b = count_of(*(const struct word_node *const *)right);
-    return a != b ? (a < b) - (a > b) : by_text(left, right);
+    const struct word_node *a = *(const struct word_node *const *)left;
+    const struct word_node *b = *(const struct word_node *const *)right;
+    if (count_of(a) != count_of(b))
+        return count_of(a) > count_of(b) ? -1 : 1;
+    const int order = memcmp(a->text, b->text, a->length < b->length ? a->length : b->length);
+    return order != 0 ? order : (a->length > b->length) - (a->length < b->length);
 }
 
 static bool
-list_words(const struct job *job, struct word_list *ret_list)
+list_words(struct report *report)
 {
-    struct word_list list = { 0 };
-    if (!word_table_list(&job->table, &list.nodes, &list.count)) {
+    report->nodes = word_list(report->heap, &report->job->table, &report->distinct);
+    if (report->nodes == NULL) {
         complain("no memory for a list of all words");
         return false;
     }
-    for (size_t i = 0; i < list.count; i++)
-        list.total += count_of(list.nodes[i]);
-    *ret_list = list;
+    for (size_t i = 0; i < report->distinct; i++)
+        report->words += count_of(report->nodes[i]);
+    qsort(report->nodes, report->distinct, sizeof report->nodes[0], by_count);
     return true;
 }
 
-static double
-mib(uint64_t bytes)
+static void
+print_top(const struct report *report, size_t top)
 {
-    return (double)bytes / (1024.0 * 1024.0);
+    if (top > report->distinct)
+        top = report->distinct;
+    if (top > 0)
+        printf("\n%10s  word\n", "count");
+    for (size_t i = 0; i < top; i++) {
+        const struct word_node *node = report->nodes[i];
+        const int shown = node->length < WORD_WIDTH ? (int)node->length : WORD_WIDTH;
+        const int bar = (int)((double)count_of(node) / (double)count_of(report->nodes[0]) * BAR_WIDTH + 0.5);
+        printf("%10" PRIu64 "  %.*s%*s %.*s\n", count_of(node), shown, node->text, WORD_WIDTH - shown, "", bar,
+               "################################");
+    }
+}
+
+static void
+print_workers(const struct report *report)
+{
+    printf("\n%10s  %10s  %6s  %10s  %10s\n", "worker", "words", "share", "new words", "races lost");
+    for (uint64_t i = 0; i < report->job->workers; i++) {
+        const struct tally *tally = &report->job->tallies[i];
+        const uint64_t words = atomic_load(&tally->words);
+        printf("%10" PRIu64 "  %10" PRIu64 "  %5.1f%%  %10" PRIu64 "  %10" PRIu64 "\n", i + 1, words,
+               report->words == 0 ? 0.0 : 100.0 * (double)words / (double)report->words, atomic_load(&tally->inserted),
+               atomic_load(&tally->lost_races));
+    }
 }
 
 /* Output counts as shown only when it has arrived. */
@@ -87,206 +97,130 @@ flush_output(void)
     return false;
 }
 
-static void
-print_top(struct word_list *list, size_t top)
+static double
+mib(uint64_t bytes)
 {
-    qsort(list->nodes, list->count, sizeof list->nodes[0], by_count);
-    if (top > list->count)
-        top = list->count;
-    if (top > 0)
-        printf("\n%10s  word\n", "count");
-    for (size_t i = 0; i < top; i++) {
-        const struct word_node *node = list->nodes[i];
-        const uint64_t most = count_of(list->nodes[0]);
-        const int shown = node->length < WORD_WIDTH ? (int)node->length : WORD_WIDTH;
-        const int bar = (int)((double)count_of(node) / (double)most * BAR_WIDTH + 0.5);
-        printf("%10" PRIu64 "  %.*s%*s %.*s\n", count_of(node), shown, node->text, WORD_WIDTH - shown, "", bar,
-               "################################");
-    }
-}
-
-static void
-print_workers(const struct job *job, uint64_t total)
-{
-    printf("\n%10s  %8s  %10s  %6s  %10s  %10s\n", "worker", "pid", "words", "share", "new words", "races lost");
-    for (uint64_t i = 0; i < job->header->worker_count; i++) {
-        struct tally *tally = &job->tallies[i];
-        const uint64_t words = atomic_load(&tally->words);
-        printf("%10" PRIu64 "  %8" PRId64 "  %10" PRIu64 "  %5.1f%%  %10" PRIu64 "  %10" PRIu64 "\n", i + 1,
-               atomic_load(&tally->pid), words, total == 0 ? 0.0 : 100.0 * (double)words / (double)total,
-               atomic_load(&tally->inserted), atomic_load(&tally->lost_races));
-    }
+    return (double)bytes / (1024.0 * 1024.0);
 }
 
 static bool
-print_heap(const struct job *job, const void *creator_base)
+print_heap(const struct report *report, const void *creator_base)
 {
     hshm_backend_info_data info = HSHM_BACKEND_INFO_INIT;
     hshm_stats stats = HSHM_STATS_INIT;
-    if (hshm_backend_info(job->backend, &info) != HSHM_OK || hshm_stats_get(job->heap, &stats) != HSHM_OK) {
+    if (hshm_backend_info(hshm_backend_get(NULL, BACKEND_ID), &info) != HSHM_OK ||
+        hshm_stats_get(report->heap, &stats) != HSHM_OK) {
         complain("cannot describe the heap: %s", hshm_last_error());
         return false;
     }
-    printf("heap '%s': at %p in the process that made it, at %p here\n", info.url, creator_base, info.base);
-    printf("  %.2f MiB in %" PRIu64 " blocks are live, %.2f MiB at peak, %.2f MiB are free\n", mib(stats.live_bytes),
-           stats.live_blocks, mib(stats.peak_bytes), mib(stats.free_bytes));
-    printf("  %.1f MiB of POSIX shared memory; %" PRIu32 " of at most %" PRIu32 " processes attached, readers apart\n",
-           mib(info.size), info.processes, info.slots);
-    if (info.base == creator_base) {
-        complain("the heap lies at %p here too, although something else was put there first", creator_base);
-        return false;
-    }
+    printf("the heap '%s' has %.1f MiB of POSIX shared memory: %.1f MiB in %" PRIu64 " blocks, %.1f MiB free\n",
+           info.url, mib(info.size), mib(stats.live_bytes), stats.live_blocks, mib(stats.free_bytes));
+    printf("it lies at %p in the process that made it, and at %p in this one, which only reads\n", creator_base,
+           info.base);
     return true;
 }
 
 static bool
-print_report(const struct job *job, struct word_list *list, size_t top, const void *creator_base)
+print_report(const struct report *report, size_t top, const void *creator_base)
 {
-    const struct job_header *header = job->header;
-    const double seconds = (double)atomic_load(&header->index_ns) / 1e9;
-    printf("%" PRIu64 " words, %zu distinct; %.2f MB in %" PRIu64 " file%s\n", list->total, list->count,
-           (double)header->input_bytes / 1e6, header->file_count, header->file_count == 1 ? "" : "s");
-    printf("indexed in %.1f ms by %" PRIu64 " process%s, their start included (%.1f MB/s)\n", seconds * 1e3,
-           header->worker_count, header->worker_count == 1 ? "" : "es", (double)header->input_bytes / 1e6 / seconds);
-    if (!print_heap(job, creator_base))
+    const struct job *job = report->job;
+    const double seconds = (double)job->index_ns / 1e9;
+    printf("%" PRIu64 " words, %zu distinct; %.2f MB in %" PRIu64 " file%s\n", report->words, report->distinct,
+           (double)job->bytes / 1e6, job->file_count, job->file_count == 1 ? "" : "s");
+    printf("indexed in %.1f ms by %" PRIu64 " process%s, their start included: %.1f MB/s\n", seconds * 1e3,
+           job->workers, job->workers == 1 ? "" : "es", (double)job->bytes / 1e6 / seconds);
+    if (!print_heap(report, creator_base))
         return false;
-    print_top(list, top);
-    print_workers(job, list->total);
+    print_top(report, top);
+    print_workers(report);
     putchar('\n');
-    return flush_output();
+    return flush_output(); /* and what is forked from now on does not print it again */
 }
 
-/*
- * Start the independent count; its lines, "count word" in the order of words, come through *ret_lines.
- *
- * The paths are arguments of the shell, not part of its script, so nothing in a path can act as a command.  The `echo`
- * keeps the last word of a file and the first of the next one apart.
- */
-static bool
-start_reference(const struct job *job, pid_t *ret_pid, FILE **ret_lines)
-{
-    static const char script[] = "LC_ALL=C; export LC_ALL; for file do cat <\"$file\"; echo; done |"
-                                 " tr -cs 'A-Za-z' '\\n' | tr 'A-Z' 'a-z' | sort | uniq -c";
-    const uint64_t file_count = job->header->file_count;
-    const char **arguments = calloc(file_count + 5, sizeof *arguments);
-    if (arguments == NULL) {
-        complain("no memory for the names of %" PRIu64 " files", file_count);
-        return false;
-    }
-    arguments[0] = "sh";
-    arguments[1] = "-c";
-    arguments[2] = script;
-    arguments[3] = "sh";
-    for (uint64_t i = 0; i < file_count; i++)
-        arguments[4 + i] = job_path(job, i);
+/* ---- The independent count -------------------------------------------------------------------------------------- */
 
-    bool started = false;
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) == 0) {
-        posix_spawn_file_actions_t actions;
-        posix_spawn_file_actions_init(&actions);
-        posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-        /* posix_spawn() does not write to its arguments; the prototype is older than const. */
-        errno = posix_spawnp(ret_pid, "sh", &actions, NULL, (char *const *)(uintptr_t)arguments, environ);
-        started = errno == 0 && (*ret_lines = fdopen(ends[0], "r")) != NULL;
-        posix_spawn_file_actions_destroy(&actions);
-        close(ends[1]);
+/* In the new process: become the shell.  Paths are its arguments, not part of its script: nothing in them is a command. */
+static void
+become_reference(const struct report *report, int output)
+{
+    /* The `echo` keeps the last word of a file and the first of the next one apart. */
+    static char shell[] = "sh", option[] = "-c",
+                script[] = "LC_ALL=C; export LC_ALL; for file do cat <\"$file\"; echo; done |"
+                           " tr -cs 'A-Za-z' '\\n' | tr 'A-Z' 'a-z' | sort | uniq -c";
+    char **arguments = calloc(report->job->file_count + 5, sizeof *arguments);
+    if (arguments == NULL)
+        _exit(EXIT_FAILURE);
+    char **at = arguments;
+    *at++ = shell;
+    *at++ = option;
+    *at++ = script;
+    *at++ = shell;
+    for (hshm_off off = report->job->files; off != HSHM_OFF_NULL;) {
+        struct file *file = hshm_to_addr(report->heap, off);
+        *at++ = file->path;
+        off = file->next;
     }
-    if (!started)
-        complain("cannot start sh for the independent count: %s", strerror(errno));
-    free(arguments);
-    return started;
+    dup2(output, STDOUT_FILENO);
+    execvp(shell, arguments);
+    complain("cannot start sh: %s", strerror(errno));
+    _exit(EXIT_FAILURE);
 }
 
-/* The independent count, word by word. */
-struct reference {
-    FILE *lines;
-    char *line;
-    size_t capacity;
-    const char *text; /* in `line` */
-    size_t length;
-    uint64_t count;
-};
-
-/* Go to the next word; false at the end. */
+/* Compare each line "count word" with the index; false when one differs, or the index has others. */
 static bool
-reference_next(struct reference *reference)
+compare_counts(const struct report *report, FILE *lines)
 {
+    uint64_t distinct = 0, differences = 0;
+    char *line = NULL;
+    size_t capacity = 0;
     ssize_t length;
-    while ((length = getline(&reference->line, &reference->capacity, reference->lines)) > 0) {
-        char *text;
-        const uint64_t count = strtoull(reference->line, &text, 10);
-        const char *end = reference->line + length - (reference->line[length - 1] == '\n');
-        if (text < end && *text == ' ')
-            text++;
-        if (text == end) /* what is no letter at the begin of the text gives an empty word */
+    while ((length = getline(&line, &capacity, lines)) > 0) {
+        char *word;
+        const uint64_t theirs = strtoull(line, &word, 10);
+        word += *word == ' ';
+        const size_t word_length = (size_t)(line + length - word) - 1;
+        if (word_length == 0) /* what is no letter at the begin of the text gives an empty word */
             continue;
-        reference->text = text;
-        reference->length = (size_t)(end - text);
-        reference->count = count;
-        return true;
+        distinct++;
+        const uint64_t ours = word_count(report->heap, &report->job->table, word, word_length);
+        if (ours != theirs && differences++ < DIFFERENCES_SHOWN)
+            complain("'%.*s' was met %" PRIu64 " times, but tr|sort|uniq says %" PRIu64,
+                     word_length < WORD_WIDTH ? (int)word_length : WORD_WIDTH, word, ours, theirs);
     }
+    free(line);
+    if (differences == 0 && distinct == report->distinct)
+        return true;
+    complain("%" PRIu64 " counts differ from those of tr|sort|uniq, which knows %" PRIu64 " distinct words "
+             "(did a file change meanwhile?)",
+             differences, distinct);
     return false;
 }
 
-static void
-tell_difference(uint64_t nth, const char *text, size_t length, uint64_t ours, uint64_t theirs)
-{
-    const int shown = length < WORD_WIDTH * 2 ? (int)length : WORD_WIDTH * 2;
-    if (nth < DIFFERENCES_SHOWN)
-        complain("'%.*s' was met %" PRIu64 " times, but tr|sort|uniq says %" PRIu64, shown, text, ours, theirs);
-}
-
-/* Walk both counts in the order of words, and compare each word in both directions.  Returns the differences. */
-static uint64_t
-compare_counts(struct word_list *list, FILE *lines)
-{
-    qsort(list->nodes, list->count, sizeof list->nodes[0], by_text);
-    struct reference theirs = { .lines = lines };
-    uint64_t differences = 0;
-    size_t i = 0;
-    bool more = reference_next(&theirs);
-    while (more || i < list->count) {
-        const struct word_node *ours = i < list->count ? list->nodes[i] : NULL;
-        const int order = !more          ? -1
-                          : ours == NULL ? 1
-                                         : compare_text(ours->text, ours->length, theirs.text, theirs.length);
-        if (order < 0)
-            tell_difference(differences++, ours->text, ours->length, count_of(ours), 0);
-        else if (order > 0)
-            tell_difference(differences++, theirs.text, theirs.length, 0, theirs.count);
-        else if (count_of(ours) != theirs.count)
-            tell_difference(differences++, theirs.text, theirs.length, count_of(ours), theirs.count);
-        if (order <= 0)
-            i++;
-        if (order >= 0)
-            more = reference_next(&theirs);
-    }
-    free(theirs.line);
-    return differences;
-}
-
 static bool
-check_against_reference(const struct job *job, struct word_list *list)
+check_against_reference(const struct report *report)
 {
-    pid_t pid = 0;
+    int ends[2];
+    pid_t pid = -1;
     FILE *lines = NULL;
-    if (!start_reference(job, &pid, &lines))
+    if (pipe(ends) == 0 && (lines = fdopen(ends[0], "r")) != NULL)
+        pid = fork();
+    if (pid == 0)
+        become_reference(report, ends[1]);
+    if (pid < 0) {
+        complain("cannot start the independent count: %s", strerror(errno));
         return false;
-    const uint64_t differences = compare_counts(list, lines);
+    }
+    close(ends[1]);
+    const bool same = compare_counts(report, lines);
     fclose(lines);
     int status = 0;
-    while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-        continue;
-    if (status != 0) {
+    if (waitpid(pid, &status, 0) != pid || status != 0) {
         complain("the independent count (tr|sort|uniq) failed");
         return false;
     }
-    if (differences != 0) {
-        complain("%" PRIu64 " words differ from tr|sort|uniq (did a file change meanwhile?)", differences);
+    if (!same)
         return false;
-    }
-    printf("agrees with tr|sort|uniq: %" PRIu64 " words, %zu distinct\n", list->total, list->count);
+    printf("agrees with tr|sort|uniq: %" PRIu64 " words, %zu distinct\n", report->words, report->distinct);
     return flush_output();
 }
 
@@ -296,21 +230,15 @@ report_main(char *const arguments[])
     const char *name = arguments[0];
     const size_t top = strtoul(arguments[1], NULL, 10);
     void *creator_base = (void *)(uintptr_t)strtoull(arguments[2], NULL, 16);
-    const size_t size = strtoull(arguments[3], NULL, 10);
+    /* Be in the way at the creator's address.  When something lies there already that serves as well. */
+    mmap(creator_base, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-    /*
-     * Occupy the creator's address, so that this process must have the heap at another one.  When something lies there
-     * already that serves as well, hence no look at the result; print_heap() compares.
-     */
-    mmap(creator_base, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-
-    struct job job;
-    if (!job_attach(name, true, &job))
+    struct report report = { 0 };
+    report.job = job_attach(name, true, &report.heap);
+    if (report.job == NULL)
         return EXIT_FAILURE;
-    struct word_list list = { 0 };
-    const bool ok =
-        list_words(&job, &list) && print_report(&job, &list, top, creator_base) && check_against_reference(&job, &list);
-    free(list.nodes);
+    const bool ok = list_words(&report) && print_report(&report, top, creator_base) && check_against_reference(&report);
+    free(report.nodes);
     hshm_backend_detach(NULL, BACKEND_ID);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

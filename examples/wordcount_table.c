@@ -6,139 +6,130 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* FNV-1a, folded to 32 bits: good enough for words, and short enough to read. */
-static uint32_t
-hash_word(const char *word, size_t length)
+static struct word_node *
+node_at(const hshm_allocator *heap, hshm_off off)
+{
+    return hshm_to_addr(heap, off);
+}
+
+/* The bucket that a word belongs to, by the hash FNV-1a. */
+static _Atomic hshm_off *
+bucket_of(const hshm_allocator *heap, const struct word_table *table, const char *word, size_t length)
 {
     uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < length; i++)
         hash = (hash ^ (unsigned char)word[i]) * 0x100000001b3u;
-    return (uint32_t)(hash ^ hash >> 32);
-}
-
-static struct word_node *
-node_at(const struct word_table *table, hshm_off off)
-{
-    return hshm_to_addr(table->heap, off);
+    _Atomic hshm_off *buckets = hshm_to_addr(heap, table->buckets);
+    return &buckets[(hash ^ hash >> 32) & table->mask];
 }
 
 /* Look for a word in the part of a chain that begins at `first` and ends before `end`. */
 static struct word_node *
-chain_find(const struct word_table *table, hshm_off first, hshm_off end, const char *word, size_t length, uint32_t hash)
+chain_find(const hshm_allocator *heap, hshm_off first, hshm_off end, const char *word, size_t length)
 {
-    for (hshm_off off = first; off != end; off = node_at(table, off)->next) {
-        struct word_node *node = node_at(table, off);
-        if (node->hash == hash && node->length == length && memcmp(node->text, word, length) == 0)
+    for (hshm_off off = first; off != end; off = node_at(heap, off)->next) {
+        struct word_node *node = node_at(heap, off);
+        if (node->length == length && memcmp(node->text, word, length) == 0)
             return node;
     }
     return NULL;
 }
 
-static void
-node_count(struct word_node *node)
-{
-    /* Relaxed: the sums are read after the counting processes were waited for. */
-    atomic_fetch_add_explicit(&node->count, 1, memory_order_relaxed);
-}
-
 static struct word_node *
-node_new(const struct word_table *table, const char *word, size_t length, uint32_t hash)
+node_new(hshm_allocator *heap, const char *word, size_t length)
 {
-    struct word_node *node = hshm_malloc(table->heap, sizeof *node + length);
+    struct word_node *node = hshm_malloc(heap, sizeof *node + length);
     if (node == NULL)
         return NULL;
-    node->next = HSHM_OFF_NULL;
     atomic_init(&node->count, 1);
-    node->hash = hash;
-    node->length = (uint32_t)length;
+    node->length = length;
     memcpy(node->text, word, length);
     return node;
 }
 
+/* Count a word that is there.  Relaxed: the sums are read after those who count were waited for. */
+static void
+count_again(struct word_node *node)
+{
+    atomic_fetch_add_explicit(&node->count, 1, memory_order_relaxed);
+}
+
 bool
-word_table_create(hshm_allocator *heap, uint64_t bucket_count, struct word_table_root *ret_root)
+word_table_create(hshm_allocator *heap, uint64_t bucket_count, struct word_table *ret_table)
 {
     /* Zeroed, which is HSHM_OFF_NULL in every bucket. */
     void *buckets = hshm_calloc(heap, bucket_count, sizeof(_Atomic hshm_off));
     if (buckets == NULL)
         return false;
-    ret_root->buckets = hshm_to_off(heap, buckets);
-    ret_root->bucket_count = bucket_count;
+    *ret_table = (struct word_table){ hshm_to_off(heap, buckets), bucket_count - 1 };
     return true;
 }
 
-struct word_table
-word_table_open(hshm_allocator *heap, const struct word_table_root *root)
-{
-    return (struct word_table){
-        .heap = heap,
-        .buckets = hshm_to_addr(heap, root->buckets),
-        .mask = root->bucket_count - 1,
-    };
-}
-
 enum word_added
-word_table_add(const struct word_table *table, const char *word, size_t length)
+word_add(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length)
 {
-    const uint32_t hash = hash_word(word, length);
-    _Atomic hshm_off *head = &table->buckets[hash & table->mask];
-
-    /* Pairs with the release below: who sees a node's offset also sees what is in the node. */
+    _Atomic hshm_off *head = bucket_of(heap, table, word, length);
+    /* Pairs with the release below: who sees a node's offset also sees what is in the node, and in those behind it. */
     hshm_off seen = atomic_load_explicit(head, memory_order_acquire);
-    struct word_node *node = chain_find(table, seen, HSHM_OFF_NULL, word, length, hash);
+    struct word_node *node = chain_find(heap, seen, HSHM_OFF_NULL, word, length);
     if (node != NULL) {
-        node_count(node);
+        count_again(node);
         return WORD_COUNTED;
     }
 
-    struct word_node *fresh = node_new(table, word, length, hash);
+    struct word_node *fresh = node_new(heap, word, length);
     if (fresh == NULL)
         return WORD_NO_ROOM;
-
-    hshm_off end = seen;
     for (;;) {
-        fresh->next = seen;
-        /* The word appears here, by one store.  A process killed before it leaves a block that nobody points to. */
-        if (atomic_compare_exchange_strong_explicit(head, &seen, hshm_to_off(table->heap, fresh), memory_order_acq_rel,
+        const hshm_off end = fresh->next = seen;
+        /* The word appears here, by one store. */
+        if (atomic_compare_exchange_strong_explicit(head, &seen, hshm_to_off(heap, fresh), memory_order_acq_rel,
                                                     memory_order_acquire))
             return WORD_INSERTED;
 
         /* Others were quicker.  Their words stand between the new head and what we had looked through. */
-        node = chain_find(table, seen, end, word, length, hash);
+        node = chain_find(heap, seen, end, word, length);
         if (node != NULL) {
-            node_count(node);
-            hshm_free(table->heap, fresh);
+            count_again(node);
+            (void)hshm_free(heap, fresh);
             return WORD_LOST_RACE;
         }
-        end = seen;
     }
 }
 
-/* Write the addresses of all nodes to `nodes` unless it is NULL; returns how many there are. */
-static size_t
-collect_nodes(const struct word_table *table, const struct word_node **nodes)
+uint64_t
+word_count(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length)
 {
+    const hshm_off first = atomic_load_explicit(bucket_of(heap, table, word, length), memory_order_acquire);
+    const struct word_node *node = chain_find(heap, first, HSHM_OFF_NULL, word, length);
+    return node == NULL ? 0 : atomic_load_explicit(&node->count, memory_order_relaxed);
+}
+
+/* Write the addresses of all nodes to `nodes`, unless it is NULL; returns how many there are. */
+static size_t
+collect_nodes(const hshm_allocator *heap, const struct word_table *table, const struct word_node **nodes)
+{
+    const _Atomic hshm_off *buckets = hshm_to_addr(heap, table->buckets);
     size_t count = 0;
     for (uint64_t i = 0; i <= table->mask; i++) {
-        hshm_off off = atomic_load_explicit(&table->buckets[i], memory_order_acquire);
-        for (; off != HSHM_OFF_NULL; off = node_at(table, off)->next) {
+        hshm_off off = atomic_load_explicit(&buckets[i], memory_order_acquire);
+        for (; off != HSHM_OFF_NULL; off = node_at(heap, off)->next) {
             if (nodes != NULL)
-                nodes[count] = node_at(table, off);
+                nodes[count] = node_at(heap, off);
             count++;
         }
     }
     return count;
 }
 
-bool
-word_table_list(const struct word_table *table, const struct word_node ***ret_nodes, size_t *ret_count)
+const struct word_node **
+word_list(hshm_allocator *heap, const struct word_table *table, size_t *ret_count)
 {
-    const size_t count = collect_nodes(table, NULL);
+    const size_t count = collect_nodes(heap, table, NULL);
     const struct word_node **nodes = calloc(count + 1, sizeof *nodes);
     if (nodes == NULL)
-        return false;
-    collect_nodes(table, nodes);
-    *ret_nodes = nodes;
+        return NULL;
+    (void)collect_nodes(heap, table, nodes);
     *ret_count = count;
-    return true;
+    return nodes;
 }

@@ -24,29 +24,21 @@
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words that processes share must not hide a lock of one process");
 
+/* Shared: where a table begins.  Does not change any more once it is created. */
+struct word_table {
+    hshm_off buckets; /* of an array: _Atomic hshm_off [mask + 1] */
+    uint64_t mask;    /* a power of two, less one                 */
+};
+
 /* Shared: one word.  Only `count` changes once the node hangs in a chain. */
 struct word_node {
-    hshm_off next;          /* HSHM_OFF_NULL ends the chain */
-    _Atomic uint64_t count; /* how often the word was met */
-    uint32_t hash;
-    uint32_t length; /* bytes of text; no terminating zero */
+    hshm_off next;          /* HSHM_OFF_NULL ends the chain    */
+    _Atomic uint64_t count; /* how often the word was met      */
+    uint64_t length;        /* bytes of text; no zero ends it  */
     char text[];
 };
 
-/* Shared: where a table begins; lies in the heap's custom header. */
-struct word_table_root {
-    hshm_off buckets;      /* of an array: _Atomic hshm_off [bucket_count] */
-    uint64_t bucket_count; /* a power of two */
-};
-
-/* Local: a table as this process sees it; holds the addresses that the root cannot. */
-struct word_table {
-    hshm_allocator *heap;
-    _Atomic hshm_off *buckets;
-    uint64_t mask;
-};
-
-/* What word_table_add() did. */
+/* What word_add() did. */
 enum word_added {
     WORD_COUNTED,   /* the word was there                                               */
     WORD_INSERTED,  /* it is new, and this process put it there                         */
@@ -54,20 +46,19 @@ enum word_added {
     WORD_NO_ROOM    /* the heap is full; see hshm_last_error()                          */
 };
 
-/* Allocate an empty table; false when the heap has no room for it. */
-bool word_table_create(hshm_allocator *heap, uint64_t bucket_count, struct word_table_root *ret_root);
-
-/* The table of that root, at this process's addresses.  Never fails, allocates nothing, needs no closing. */
-struct word_table word_table_open(hshm_allocator *heap, const struct word_table_root *root);
+/* Allocate an empty table; false when the heap has no room for it.  `bucket_count` is a power of two. */
+bool word_table_create(hshm_allocator *heap, uint64_t bucket_count, struct word_table *ret_table);
 
 /* Count a word once more.  Safe from any number of processes and threads at once. */
-enum word_added word_table_add(const struct word_table *table, const char *word, size_t length);
+enum word_added word_add(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length);
+
+/* How often a word was met; 0 = never. */
+uint64_t word_count(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length);
 
 /*
- * All words, in no order, as an array of this process (free() it).  The nodes stay in the heap.
- * The caller guarantees that nobody adds words meanwhile.  Works on a heap attached read-only.
- * Returns false when this process has no memory for the array.
+ * All words, in no order, as an array of this process (free() it); the nodes stay in the heap.
+ * Nobody may add words meanwhile.  NULL when this process has no memory for the array.
  */
-bool word_table_list(const struct word_table *table, const struct word_node ***ret_nodes, size_t *ret_count);
+const struct word_node **word_list(hshm_allocator *heap, const struct word_table *table, size_t *ret_count);
 
 #endif
