@@ -18,8 +18,10 @@
 #include "base/error.h"
 #include "sync/local_lock.h"
 
+/* fork() takes the locks of all shards at once, and clang's thread sanitizer gives up at 64 held locks. */
 enum {
-    SHARDS = 64,
+    SHARD_BITS = 4,
+    SHARDS = 1 << SHARD_BITS,
     SHARD_FIRST_CAPACITY = 64 /* a power of two */
 };
 
@@ -44,7 +46,7 @@ hash(uintptr_t addr)
 static struct shard *
 shard_of(const hshm_allocator *a, uintptr_t addr)
 {
-    return &a->live->shards[hash(addr) >> 58];
+    return &a->live->shards[hash(addr) >> (64 - SHARD_BITS)];
 }
 
 static size_t
@@ -228,7 +230,9 @@ static void *
 malloc_aligned(hshm_allocator *a, size_t size, size_t alignment)
 {
     void *addr = NULL;
-    if (size > room_left(a) || posix_memalign(&addr, alignment, size == 0 ? 1 : size) != 0)
+    /* An aligned place is found in `alignment` bytes more, so the heap's limit is one for them too. */
+    if (size > room_left(a) || alignment > a->layout.data_size ||
+        posix_memalign(&addr, alignment, size == 0 ? 1 : size) != 0)
         return no_room(a, size);
     return admit(a, addr, size);
 }

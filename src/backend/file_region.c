@@ -41,6 +41,7 @@
 
 #define FALLOCATE_STEP (UINT64_C(64) << 20)
 #define FALLOCATE_STEP_MIN (UINT64_C(1) << 20)
+#define UNSEEN_TRIES 100
 
 uint64_t
 file_round_size(uint64_t size)
@@ -297,25 +298,43 @@ sweep_unseen(const struct backend_ops *ops, const char *url, const struct place 
 }
 
 /*
- * Where O_TMPFILE is refused.  Our lock falls on the file only when the slot is taken; if another maker sweeps before
- * that, publish finds the file gone, and region_create() begins again.
+ * Make the file, and lock it before a sweeper takes it for a dead maker's; publish drops that lock, when the slot's is
+ * there.  HSHM_E_NOTREADY when a sweeper was faster.
  */
 static hshm_status
-open_unseen(struct region *region, const struct place *place)
+open_unseen_once(struct region *region, const struct place *place)
 {
-    sweep_unseen(region->ops, region->url, place);
     char base[NAME_MAX + 32];
     (void)snprintf(base, sizeof base, UNSEEN_PREFIX "%s.%016" PRIx64, place->base, random_word());
     region->unseen_name = sibling_url(region->url, place->base, base);
     if (region->unseen_name == NULL)
         return fail(HSHM_E_NOSPC, "cannot create %s: no memory for its name", region_name(region).s);
     region->fd = file_above_stdio(region->ops->files->open_name(region->unseen_name, O_RDWR | O_CREAT | O_EXCL, 0600));
-    if (region->fd >= 0)
+    if (region->fd < 0) {
+        const int error = errno;
+        free(region->unseen_name);
+        region->unseen_name = NULL;
+        return open_failed(region, "create", place->folder, error);
+    }
+    struct stat st;
+    /* A file system without such locks is told of when the slot is taken. */
+    if (life_lock(region->fd, LOCK_SHARED, LOCK_GATE_OFF, LOCK_BYTES) != EAGAIN && fstat(region->fd, &st) == 0 &&
+        st.st_nlink > 0)
         return HSHM_OK;
-    const int error = errno;
-    free(region->unseen_name);
-    region->unseen_name = NULL;
-    return open_failed(region, "create", place->folder, error);
+    file_release(region);
+    return fail(HSHM_E_NOTREADY, "cannot create %s: another process took its unfinished file away; try again",
+                region_name(region).s);
+}
+
+/* Where O_TMPFILE is refused.  To lose against sweepers again and again would take one at each try's same microsecond. */
+static hshm_status
+open_unseen(struct region *region, const struct place *place)
+{
+    sweep_unseen(region->ops, region->url, place);
+    hshm_status status = open_unseen_once(region, place);
+    for (int tries = 1; status == HSHM_E_NOTREADY && tries < UNSEEN_TRIES; tries++)
+        status = open_unseen_once(region, place);
+    return status;
 }
 
 static hshm_status
@@ -480,6 +499,9 @@ file_publish(struct region *region)
         status = find_place(region->ops, region->unseen_name, &unseen);
     if (status != HSHM_OK)
         return status;
+    /* The kept description is to have no locks; the slot's holds the file by now. */
+    if (region->unseen_name != NULL)
+        life_unlock(region_fd(region), LOCK_GATE_OFF, LOCK_BYTES);
     const int error = region->unseen_name == NULL ? link_tmpfile(region->fd, &place) : rename_unseen(&unseen, &place);
     if (error == ENOENT)
         return fail(HSHM_E_NOTREADY, "cannot create %s: another process took its unfinished file away; try again",

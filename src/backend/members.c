@@ -84,15 +84,14 @@ region_reopen(struct region *region, int flags)
 int
 region_fd(struct region *region)
 {
-    int lost = region->fd;
-    if (fd_is_ours(region))
-        return lost;
-    /* Another thread may find out at the same time: one of the new descriptors stays. */
-    const int fd = file_above_stdio(region_reopen(region, region->read_only ? O_RDONLY : O_RDWR));
-    if (fd < 0 || atomic_compare_exchange_strong(&region->fd, &lost, fd))
-        return fd;
-    (void)close(fd);
-    return lost;
+    if (!fd_is_ours(region)) {
+        /* Other threads may find out at the same time: one of them reopens it, perhaps under the very number it had. */
+        fork_guard_enter();
+        if (!fd_is_ours(region))
+            region->fd = file_above_stdio(region_reopen(region, region->read_only ? O_RDONLY : O_RDWR));
+        fork_guard_leave();
+    }
+    return region->fd;
 }
 
 static void
@@ -356,13 +355,18 @@ members_fork_child(struct region *region)
     return status;
 }
 
-/* Only with the gate closed: then nobody can join or leave between the question and what follows from it. */
+/*
+ * Is nobody else left who could write?  (Readers may stay: they change nothing.)  Only with the gate closed: then nobody
+ * can join or leave between the question and what follows from it.
+ */
 static bool
 is_last(const struct region *region, int gate_fd)
 {
+    const uint64_t first = slot_lock_off(0);
     const uint64_t own = slot_lock_off(region->slot);
     const uint64_t behind = own + sizeof(struct region_slot);
-    return life_is_held(gate_fd, LOCK_BYTES, own - LOCK_BYTES) == 0 && life_is_held(gate_fd, behind, LOCK_TO_END) == 0;
+    return (own == first || life_is_held(gate_fd, first, own - first) == 0) &&
+           life_is_held(gate_fd, behind, LOCK_TO_END) == 0;
 }
 
 /*

@@ -5,11 +5,12 @@
  */
 #include "sync/fork_guard.h"
 
+#include "sync/atomic.h"
 #include "sync/local_lock.h"
 
 static struct local_lock guard = LOCAL_LOCK_INIT;
 static pthread_once_t installed = PTHREAD_ONCE_INIT;
-static const struct fork_hooks *hooks;
+static const struct fork_hooks *_Atomic hooks;
 
 void
 fork_guard_enter(void)
@@ -26,7 +27,7 @@ fork_guard_leave(void)
 static void
 before_fork(void)
 {
-    hooks->prepare();
+    load_acquire(&hooks)->prepare();
     fork_guard_enter();
 }
 
@@ -34,14 +35,14 @@ static void
 after_fork_in_parent(void)
 {
     fork_guard_leave();
-    hooks->parent();
+    load_acquire(&hooks)->parent();
 }
 
 static void
 after_fork_in_child(void)
 {
     fork_guard_leave();
-    hooks->child();
+    load_acquire(&hooks)->child();
 }
 
 static void
@@ -54,7 +55,7 @@ install(void)
 void
 fork_guard_install(const struct fork_hooks *new_hooks)
 {
-    /* The pointer is set again by each caller, always to the same constant table. */
-    hooks = new_hooks;
+    /* Set again by each caller, always to the same constant table.  Pairs with the acquires of the handlers. */
+    store_release(&hooks, new_hooks);
     (void)pthread_once(&installed, install);
 }
