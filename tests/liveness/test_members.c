@@ -187,20 +187,18 @@ a_heap_without_name_and_descriptors_goes_on(void **state)
     assert_status(scene_remove(scene), HSHM_E_NOTFOUND);
 }
 
-enum { ASKING_THREADS = 4, ASKING_ROUNDS = 200 };
+enum { ASKING_THREADS = 4, ASKING_ROUNDS = 50 };
+
+static pthread_barrier_t asking;
 
 static void *
-ask_again_and_again(void *arg)
+ask_together(void *arg)
 {
-    struct scene *scene = arg;
-    step_reach(&scene->ready);
-    step_wait(&scene->ready, ASKING_THREADS);
+    (void)arg;
     for (int i = 0; i < ASKING_ROUNDS; i++) {
+        (void)pthread_barrier_wait(&asking);
         assert_int_equal(scene_info(NULL).processes, 1);
-        /* One of them loses it for all of them. */
-        int fd = -1;
-        if (i % 16 == 0 && scene_descriptors(scene, &fd) > 0)
-            (void)close(fd);
+        (void)pthread_barrier_wait(&asking);
     }
     return NULL;
 }
@@ -211,11 +209,17 @@ lose_descriptor_among_threads(struct scene *scene)
     pthread_t threads[ASKING_THREADS];
     int fd = -1;
     (void)scene_create(scene, NULL);
+    assert_int_equal(pthread_barrier_init(&asking, NULL, ASKING_THREADS + 1), 0);
     for (int i = 0; i < ASKING_THREADS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, ask_again_and_again, scene), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_together, NULL), 0);
+    for (int i = 0; i < ASKING_ROUNDS; i++) {
+        assert_int_equal(scene_descriptors(scene, &fd), 1);
+        assert_int_equal(close(fd), 0);
+        (void)pthread_barrier_wait(&asking);
+        (void)pthread_barrier_wait(&asking);
+    }
     for (int i = 0; i < ASKING_THREADS; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
-    assert_int_equal(scene_info(NULL).processes, 1);
     assert_int_equal(scene_descriptors(scene, &fd), 1);
     assert_ok(hshm_backend_detach(NULL, 1));
     assert_int_equal(scene_descriptors(scene, &fd), 0);
@@ -438,23 +442,43 @@ clean_word(const struct scene *scene)
     return clean;
 }
 
+/* Leaves, comes again and leaves, each when the test says so. */
+static int
+write_and_leave(struct scene *scene)
+{
+    (void)scene_create(scene, NULL);
+    step_reach(&scene->ready);
+    step_wait(&scene->go, 1);
+    assert_ok(hshm_backend_detach(NULL, 1));
+    step_reach(&scene->ready);
+    step_wait(&scene->go, 2);
+    (void)scene_attach(scene, NULL);
+    step_reach(&scene->ready);
+    step_wait(&scene->go, 3);
+    assert_ok(hshm_backend_detach(NULL, 1));
+    return 0;
+}
+
 static void
 a_reader_that_stays_does_not_make_a_file_unclean(void **state)
 {
-    static hshm_backend_kind *kind = &scene_mmap_kind;
-    (void)state;
-    struct scene *scene = scene_begin((void **)&kind, "clean");
-    (void)scene_create(scene, NULL);
-    const pid_t reader = scene_start(read_and_stay, scene);
+    struct scene *scene = scene_begin(state, "clean");
+    const pid_t writer = scene_start(write_and_leave, scene);
     step_wait(&scene->ready, 1);
+    const pid_t reader = scene_start(read_and_stay, scene);
+    step_wait(&scene->ready, 2);
     assert_int_equal(clean_word(scene), 0);
-    assert_ok(hshm_backend_detach(NULL, 1));
+    step_reach(&scene->go);
+    step_wait(&scene->ready, 3);
     /* Nobody is left who could write. */
     assert_int_equal(clean_word(scene), 1);
     assert_lives(scene);
-    (void)scene_attach(scene, NULL);
+    step_reach(&scene->go);
+    step_wait(&scene->ready, 4);
     assert_int_equal(clean_word(scene), 0);
-    assert_ok(hshm_backend_detach(NULL, 1));
+    step_reach(&scene->go);
+    assert_int_equal(child_wait(writer), 0);
+    assert_int_equal(clean_word(scene), 1);
     scene_kill(reader);
     assert_leftover(scene);
 }
@@ -665,7 +689,7 @@ main(void)
         BOTH_KINDS(detaching_one_manager_leaves_the_other_alive),
         BOTH_KINDS(readers_count_as_alive),
         BOTH_KINDS(a_reader_may_come_to_a_leftover_and_keep_it),
-        cmocka_unit_test(a_reader_that_stays_does_not_make_a_file_unclean),
+        cmocka_unit_test_prestate(a_reader_that_stays_does_not_make_a_file_unclean, &scene_mmap_kind),
         BOTH_KINDS(a_process_that_becomes_another_user_stays_alive),
         BOTH_KINDS(another_user_sees_who_is_alive),
         BOTH_KINDS(another_user_is_seen_alive),

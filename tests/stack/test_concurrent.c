@@ -11,7 +11,22 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { REGION = 64 << 10, WORKERS = 4, PLACES = 64, HELD = 8, OPERATIONS = 20000, RACERS = 3, RACES = 2000 };
+enum { REGION = 64 << 10, WORKERS = 4, PLACES = 64, HELD = 8, OPERATIONS = 20000, RACERS = 3 };
+
+/* Under sanitizers watching a word takes long, so that the others cannot run meanwhile. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SLOW_BUILD 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOW_BUILD 1
+#endif
+#if defined(SLOW_BUILD)
+enum { RACES = 300, SPINS = 1000 };
+#else
+enum { RACES = 2000, SPINS = 50000 };
+#endif
 
 /* What a block begins with; its pattern follows. */
 struct stamp {
@@ -265,7 +280,7 @@ meet(struct racer *racer)
     struct step *met = &racer->race->met;
     const uint32_t all = ++racer->meetings * RACERS;
     step_reach(met);
-    for (int i = 0; i < 50000 && atomic_load_explicit(&met->count, memory_order_acquire) < all; i++)
+    for (int i = 0; i < SPINS && atomic_load_explicit(&met->count, memory_order_acquire) < all; i++)
         ;
     step_wait(met, all);
 }
