@@ -12,16 +12,7 @@
 #include "stage.h"
 
 /* Sanitizers have a malloc of their own, which tells nothing of what is in use and keeps freed memory on purpose. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define OTHER_MALLOC 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OTHER_MALLOC 1
-#endif
-
-#if defined(OTHER_MALLOC)
+#if UNDER_SANITIZER
 enum { COUNTS_MEMORY = 0, CYCLES = 300 };
 #else
 enum { COUNTS_MEMORY = 1, CYCLES = 10000 };

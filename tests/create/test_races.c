@@ -13,15 +13,7 @@
 enum { RACERS = 8, WATCHERS = 2 };
 
 /* Under sanitizers, and where each leaving waits for a disk, a few rounds take as long as all do elsewhere. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOW_BUILD 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOW_BUILD 1
-#endif
-#if defined(SLOW_BUILD)
+#if UNDER_SANITIZER
 enum { ROUNDS = 10 };
 #else
 enum { ROUNDS = 100 };

@@ -285,12 +285,12 @@ without_room_in_the_tables_there_are_no_more_blocks(void **state)
     free_all(&crowd);
 }
 
-/* Tables of any heap begin with places for some thousands of blocks: these are so few that none is ever crowded. */
+/* The tables of a heap begin with places for a thousand blocks: these are so few that no table is ever crowded. */
 static void
 few_blocks_can_be_resized_though_the_tables_cannot_grow(void **state)
 {
     (void)state;
-    enum { FEW = 1000, RESIZES = 20000 };
+    enum { FEW = 200, RESIZES = 20000 };
     static struct crowd crowd;
     uint64_t random = test_seed();
     crowd.heap = make_heap(NULL, HSHM_BACKEND_MALLOC, NULL, REGION, HSHM_ALLOCATOR_MALLOC);

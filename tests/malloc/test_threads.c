@@ -10,15 +10,7 @@
 enum { REGION = 4 << 20, THREADS = 4, HELD = 200, OPERATIONS = 5000, FORKS = 20 };
 
 /* Under sanitizers watching a word takes long, so that the others cannot run meanwhile. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOW_BUILD 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOW_BUILD 1
-#endif
-#if defined(SLOW_BUILD)
+#if UNDER_SANITIZER
 enum { RACES = 300, SPINS = 1000 };
 #else
 enum { RACES = 2000, SPINS = 50000 };
@@ -192,6 +184,10 @@ static void
 a_child_forked_while_others_work_can_go_on(void **state)
 {
     (void)state;
+    if (UNDER_ADDRESS_SANITIZER) {
+        print_message("clang 14's address sanitizer takes none of its own malloc's locks around fork()\n");
+        skip();
+    }
     static struct worker workers[THREADS];
     static _Atomic int stop;
     pthread_t threads[THREADS];

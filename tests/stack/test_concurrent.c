@@ -14,15 +14,7 @@
 enum { REGION = 64 << 10, WORKERS = 4, PLACES = 64, HELD = 8, OPERATIONS = 20000, RACERS = 3 };
 
 /* Under sanitizers watching a word takes long, so that the others cannot run meanwhile. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOW_BUILD 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOW_BUILD 1
-#endif
-#if defined(SLOW_BUILD)
+#if UNDER_SANITIZER
 enum { RACES = 300, SPINS = 1000 };
 #else
 enum { RACES = 2000, SPINS = 50000 };

@@ -17,6 +17,33 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+/* ---- builds ---- */
+
+/* 1 in builds with these sanitizers: slower, and with a malloc of their own. */
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ADDRESS_SANITIZER 1
+#endif
+#endif
+#if !defined(UNDER_ADDRESS_SANITIZER)
+#define UNDER_ADDRESS_SANITIZER 0
+#endif
+
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#endif
+#if !defined(UNDER_THREAD_SANITIZER)
+#define UNDER_THREAD_SANITIZER 0
+#endif
+
+#define UNDER_SANITIZER (UNDER_ADDRESS_SANITIZER || UNDER_THREAD_SANITIZER)
+
 /* ---- statuses, with the library's sentence when they are others ---- */
 
 #define assert_status(call, wanted) support_assert_status((call), (wanted), #call, __FILE__, __LINE__)
