@@ -243,7 +243,7 @@ typedef struct hshm_stats {
     uint64_t used_bytes;   /**< STACK: up to the top, freed blocks beneath it included; MALLOC: live_bytes          */
     uint64_t peak_bytes;   /**< the most that used_bytes ever was                                                   */
     uint64_t free_bytes;   /**< data_bytes - live_bytes                                                             */
-    uint64_t largest_free; /**< the largest block that would fit now (alignment 16)                                 */
+    uint64_t largest_free; /**< the largest block that would fit now (alignment 16; MALLOC: less its rounding)      */
     uint64_t allocs;       /**< blocks ever taken;  STACK: live_blocks + frees, blocks lost to kills not counted    */
     uint64_t frees;        /**< blocks ever freed, by rewinds too                                                   */
     uint64_t failures;     /**< requests that found no room                                                         */

@@ -35,6 +35,7 @@ struct shard {
 
 struct block_set {
     struct shard shards[SHARDS];
+    atomic_bool tight; /* some shard is more than three quarters full and could not grow: nothing may move now */
 };
 
 static uint64_t
@@ -82,6 +83,13 @@ grow_shard(struct shard *shard)
     return true;
 }
 
+/* Is there a place without touching the quarter that is kept for moved blocks?  Under the shard's lock. */
+static bool
+has_place(struct shard *shard)
+{
+    return (shard->count + 1) * 4 <= shard->capacity * 3 || grow_shard(shard);
+}
+
 /*
  * False without memory for it.  A quarter of each shard is kept for blocks that realloc has moved already and that cannot
  * be refused any more (`moved`); one place stays empty always, so that searches end.
@@ -91,14 +99,38 @@ insert(hshm_allocator *a, uintptr_t addr, bool moved)
 {
     struct shard *shard = shard_of(a, addr);
     local_lock_take(&shard->lock);
-    const bool crowded = (shard->count + 1) * 4 > shard->capacity * 3;
-    const bool room = !crowded || grow_shard(shard) || (moved && shard->count + 1 < shard->capacity);
+    bool room = has_place(shard);
+    if (!room && moved) {
+        store_relaxed(&a->live->tight, true);
+        room = shard->count + 1 < shard->capacity;
+    }
     if (room) {
         shard->places[find_place(shard, addr)] = addr;
         shard->count++;
     }
     local_lock_give(&shard->lock);
     return room;
+}
+
+/*
+ * May realloc move a block anywhere?  Not while a shard lives on the quarter that is kept: then it is used by those who
+ * asked before, a few threads at most, and by nobody after them.
+ */
+static bool
+may_move(hshm_allocator *a)
+{
+    if (!load_relaxed(&a->live->tight))
+        return true;
+    bool relieved = true;
+    for (size_t i = 0; i < SHARDS && relieved; i++) {
+        struct shard *shard = &a->live->shards[i];
+        local_lock_take(&shard->lock);
+        relieved = has_place(shard);
+        local_lock_give(&shard->lock);
+    }
+    if (relieved)
+        store_relaxed(&a->live->tight, false);
+    return relieved;
 }
 
 static void
@@ -262,7 +294,9 @@ malloc_realloc(hshm_allocator *a, void *addr, size_t size)
     const uint64_t old_bytes = malloc_usable_size(addr);
     const uint64_t more = size > old_bytes ? size - old_bytes : 0;
     void *moved = NULL;
-    if (more == 0 || charge(a, more)) {
+    if (!may_move(a)) {
+        moved = more == 0 ? addr : NULL;
+    } else if (more == 0 || charge(a, more)) {
         moved = realloc(addr, size == 0 ? 1 : size);
         /* Rounding may go a little beyond the limit here: the block has moved, and cannot be refused any more. */
         const uint64_t new_bytes = moved != NULL ? malloc_usable_size(moved) : old_bytes;

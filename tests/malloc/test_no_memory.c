@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REGION = 1 << 20, BLOCKS = 200 };
+enum { REGION = 2 << 20, BLOCKS = 200 };
 
 static struct {
     uint64_t countdown; /* which request is refused: 1 = the next; 0 = none */
@@ -309,12 +309,45 @@ few_blocks_can_be_resized_though_the_tables_cannot_grow(void **state)
     free_all(&crowd);
 }
 
+static void
+resizing_with_full_tables_works_or_changes_nothing(void **state)
+{
+    (void)state;
+    enum { RESIZES = 20000 };
+    static struct crowd crowd;
+    uint64_t random = test_seed();
+    unsigned refusals = 0;
+    fill(&crowd);
+    for (int i = 0; i < RESIZES; i++) {
+        const size_t at = (size_t)(next_random(&random) % crowd.count);
+        const size_t size = 24 + (size_t)(next_random(&random) % 600);
+        unsigned char *moved = hshm_realloc(crowd.heap, crowd.blocks[at], size);
+        if (moved == NULL) {
+            assert_int_equal(hshm_last_status(), HSHM_E_NOMEM);
+            refusals++;
+            continue;
+        }
+        crowd.blocks[at] = moved;
+        assert_true(hshm_usable_size(crowd.heap, moved) >= size);
+    }
+    assert_true(refusals > 0);
+    check_all(&crowd, 24);
+    refusing.no_tables = false;
+    for (size_t i = 0; i < crowd.count; i++) {
+        crowd.blocks[i] = hshm_realloc(crowd.heap, crowd.blocks[i], 640);
+        assert_non_null(crowd.blocks[i]);
+    }
+    check_all(&crowd, 24);
+    free_all(&crowd);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(each_request_may_be_refused_once, end_refusals),
         cmocka_unit_test_teardown(without_room_in_the_tables_there_are_no_more_blocks, end_refusals),
+        cmocka_unit_test_teardown(resizing_with_full_tables_works_or_changes_nothing, end_refusals),
         cmocka_unit_test_teardown(few_blocks_can_be_resized_though_the_tables_cannot_grow, end_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
