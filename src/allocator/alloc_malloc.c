@@ -334,7 +334,7 @@ copy_shard(const hshm_allocator *a, struct shard *shard, size_t *ret_count)
         if (addr != NULL)
             blocks[count++] = (hshm_block){ addr, hshm_to_off(a, addr), malloc_usable_size(addr) };
     }
-    *ret_count = shard->count;
+    *ret_count = blocks == NULL ? shard->count : count;
     local_lock_give(&shard->lock);
     return blocks;
 }

@@ -51,8 +51,9 @@ end() {
 }
 
 assert_no_heap() {
-    local left=(/dev/shm/*"$pid"*)
-    [ ! -e "${left[0]}" ] || fail "left behind: ${left[*]}"
+    local left
+    left=$(find /dev/shm -maxdepth 1 \( -name "*.$pid" -o -name ".hshm-*.$pid.*" \))
+    [ -z "$left" ] || fail "left behind: $left"
 }
 
 # run STATUS PROGRAM ARGUMENT...

@@ -435,7 +435,7 @@ a_size_that_is_no_whole_page_leaves_no_addresses_taken(void **state)
             assert_ok(attach(&carriers[i], false));
             assert_ok(hshm_backend_detach(NULL, 1));
         }
-        assert_int_equal(reserved_addresses(), before);
+        assert_in_range(reserved_addresses(), 0, before); /* a sanitizer may give some of its own back */
         take_away(&carriers[i]);
     }
 }

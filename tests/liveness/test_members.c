@@ -146,6 +146,32 @@ closing_all_descriptors_harms_nobody(void **state)
     assert_leftover(scene);
 }
 
+/* The first call after the loss is the one that would close what has the number now. */
+static int
+leave_with_reused_number(struct scene *scene)
+{
+    int fds[FOREIGN];
+    struct stat identities[FOREIGN];
+    int lost = -1;
+    (void)scene_create(scene, NULL);
+    assert_int_equal(scene_descriptors(scene, &lost), 1);
+    close_all_but_standard();
+    open_foreign(fds, identities);
+    struct stat st;
+    assert_int_equal(fstat(lost, &st), 0); /* taken again */
+    assert_ok(hshm_backend_detach(NULL, 1));
+    assert_foreign_untouched(fds, identities);
+    return 0;
+}
+
+static void
+a_reused_descriptor_is_not_closed_at_detach(void **state)
+{
+    struct scene *scene = scene_begin(state, "reused");
+    assert_int_equal(child_wait(scene_start(leave_with_reused_number, scene)), 0);
+    assert_leftover(scene);
+}
+
 static int
 close_and_stay(struct scene *scene)
 {
@@ -681,6 +707,7 @@ main(void)
         BOTH_KINDS(only_the_last_death_makes_a_leftover),
         BOTH_KINDS(a_creator_that_has_no_heap_yet_is_alive),
         BOTH_KINDS(closing_all_descriptors_harms_nobody),
+        BOTH_KINDS(a_reused_descriptor_is_not_closed_at_detach),
         BOTH_KINDS(without_descriptors_death_is_seen_all_the_same),
         BOTH_KINDS(a_heap_without_name_and_descriptors_goes_on),
         BOTH_KINDS(threads_that_reopen_at_once_keep_one_descriptor),

@@ -77,8 +77,9 @@ take(struct worker *worker)
         return NULL;
     }
     worker->result->allocs++;
-    worker->result->wrong += hshm_usable_size(worker->heap, addr) != stack_rounded(size);
+    /* First of all, so that nothing but the call itself orders this behind what a former owner did with the bytes. */
     stamp_block(worker, addr, size);
+    worker->result->wrong += hshm_usable_size(worker->heap, addr) != stack_rounded(size);
     return addr;
 }
 

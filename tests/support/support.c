@@ -82,6 +82,7 @@ own_names(void)
         return;
     names.owner = getpid();
     (void)snprintf(names.prefix, sizeof names.prefix, "hshm-test-%d-", (int)getpid());
+    remove_matching("/dev/shm", names.prefix); /* of an earlier process of this number that was killed */
     const char *tmp = getenv("TMPDIR");
     (void)snprintf(names.folder, sizeof names.folder, "%s/hshm-test-XXXXXX", tmp == NULL ? "/tmp" : tmp);
     assert_non_null(mkdtemp(names.folder));
