@@ -21,14 +21,14 @@
  *   hshm_calloc().  A request of 0 bytes gives a block of its own that may be freed like any other.
  *   Blocks of a MALLOC backend or heap end with the backend, in hshm_backend_destroy() or _detach().
  *   Freeing what is not a live block of the heap (freed already, interior, foreign, wild) changes nothing and answers
- *   HSHM_E_BADFREE, also in release builds.  (Not found out: a free of an address inside a block that another thread or
- *   process frees at the same moment.)
+ *   HSHM_E_BADFREE, also in release builds.  (Not found out in every case: a wrong free while another thread or process
+ *   frees or takes that very room at the same moment.)
  *
  * Threads and processes: every call is safe from several threads and processes at once, except where it says so.
  * Signals: no call here but hshm_to_off() and hshm_to_addr() is async-signal-safe.
- * Killed processes: SIGKILL in the middle of a call leaves the heap consistent and makes nobody wait; at most the one
- * block (or, in a free, the room it gave back) that the call was about stays unusable until the stack is rewound, and as
- * beneath a live block, free room beneath it does not come back before.
+ * Killed processes: SIGKILL in the middle of a call leaves the heap consistent and makes nobody wait.  At most the one
+ * block (in a free, the room it gave back; in a realloc that moves, both) that the call was about stays unusable until the
+ * stack is rewound, and, as beneath a live block, free room beneath it does not come back before.
  *
  * In a heap attached read-only, calls that would change it answer HSHM_E_PERM.  In a forked child that could not get a
  * place of its own they do likewise, visits and marks too, or answer HSHM_E_LIMIT when all slots were taken.

@@ -3,7 +3,7 @@
  *
  * The data is counted in granules of 16 bytes.  The table holds two bits a granule, out of the way of the blocks:
  *
- *     00  nothing, or inside a block, or a block that is just being taken
+ *     00  nothing, or inside a block, or a block that is just being taken or freed
  *     10  first granule of a live block of several
  *     11  last granule of a live block of several, or the only granule of a live block
  *     01  free, below the top
