@@ -233,6 +233,30 @@ so_can_what_a_killed_replacer_leaves(void **state)
     check_tally(stage, kill_everywhere(&victim, true));
 }
 
+/* ---- makers at work ---- */
+
+static void
+sweep(struct stage *stage)
+{
+    const unsigned unseen = stage_unseen(stage);
+    assert_int_equal(unseen, stage->lacks != LACKS_NOTHING);
+    assert_status(stage_remove(stage), HSHM_E_NOTFOUND);
+    assert_status(stage_create(stage, NULL, HSHM_REPLACE_DEAD), HSHM_OK);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    assert_int_equal(stage_unseen(stage), unseen);
+}
+
+static void
+nobody_takes_the_file_of_a_maker_at_work(void **state)
+{
+    skip_unless_traceable();
+    struct stage *stage = stage_begin(state, "maker");
+    const struct victim victim = { stage, NULL, create_all, sweep };
+    assert_false(kill_at(&victim, UINT_MAX));
+    assert_int_equal(find_phase(stage), READY);
+    check_removed(stage);
+}
+
 /* ---- the victim looks, finds no name, and loses the race for it ---- */
 
 static pid_t rival;
@@ -367,6 +391,7 @@ main(void)
         ON_DISK(what_a_killed_creator_leaves_can_be_removed_and_replaced),
         IN_BOTH(so_can_what_is_reserved_page_by_page),
         IN_ALL(so_can_what_a_killed_replacer_leaves),
+        IN_ALL(nobody_takes_the_file_of_a_maker_at_work),
         IN_ALL(a_creator_that_loses_may_be_killed_anywhere),
         IN_ALL(a_replacer_that_loses_may_be_killed_anywhere),
         IN_BOTH(a_host_killed_anywhere_while_it_destroys_leaves_its_guests_alone),

@@ -255,6 +255,11 @@ lose_descriptor_among_threads(struct scene *scene)
 static void
 threads_that_reopen_at_once_keep_one_descriptor(void **state)
 {
+    if (UNDER_THREAD_SANITIZER) {
+        /* To ask whether a number is still ours while another thread may get it from open() is all there is to do. */
+        print_message("the thread sanitizer takes a look at a lost descriptor's number for a race\n");
+        skip();
+    }
     struct scene *scene = scene_begin(state, "asked");
     assert_int_equal(child_wait(scene_start(lose_descriptor_among_threads, scene)), 0);
     assert_leftover(scene);
