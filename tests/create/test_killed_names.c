@@ -178,7 +178,8 @@ static struct tally
 kill_everywhere(const struct victim *victim, bool leftover)
 {
     const struct stage *stage = victim->stage;
-    const bool each_cure = stage->kind == HSHM_BACKEND_POSIX_SHM_MMAP && stage->lacks != LACKS_TMPFILE;
+    const bool each_cure = stage->kind == HSHM_BACKEND_POSIX_SHM_MMAP &&
+                           (stage->lacks == LACKS_NOREPLACE || (stage->lacks == LACKS_NOTHING && !leftover));
     struct tally tally = { 0 };
     bool within = true;
     for (unsigned stop = 1; within; stop++) {
@@ -235,6 +236,7 @@ so_can_what_a_killed_replacer_leaves(void **state)
 
 /* ---- makers at work ---- */
 
+/* As removers, replacers and other makers do. */
 static void
 sweep(struct stage *stage)
 {

@@ -51,13 +51,18 @@ allocate_and_free(struct worker *worker)
     assert_ok(hshm_free(worker->heap, block));
 }
 
+/* The manager that attach_and_detach() may be attached by just now; a child forked just then has a place by it. */
+static hshm_manager *_Atomic comer;
+
 static void
 attach_and_detach(struct worker *worker)
 {
     hshm_manager *manager = NULL;
     assert_ok(hshm_manager_create(&manager));
+    atomic_store(&comer, manager);
     (void)scene_attach(worker->scene, manager);
     assert_ok(hshm_backend_detach(manager, 1));
+    atomic_store(&comer, NULL);
     hshm_manager_destroy(manager);
 }
 
@@ -151,7 +156,8 @@ fork_staying_children(struct scene *scene)
         assert_true(child >= 0);
         if (child > 0)
             continue;
-        hshm_manager_destroy(NULL);
+        if (atomic_load(&comer) != NULL)
+            hshm_manager_destroy(atomic_load(&comer));
         step_reach(&scene->ready);
         scene_stay();
     }
