@@ -29,8 +29,9 @@
  * of its own, taken inside fork(); in kinds without a file, without a slot.  Where no slot can be had, because the region
  * may not be reopened or all slots are taken, the heap's calls answer HSHM_E_PERM or HSHM_E_LIMIT in the child; see
  * allocator.h.  What the parent created remains the parent's to destroy.  Children of vfork(), _Fork() or a raw clone()
- * must not use their parent's heaps; they do not keep a dead parent looking alive (unless another thread was within the
- * microseconds of an attach when a raw clone() was made).
+ * must not use their parent's heaps.  Those of _Fork() and clone() do not keep a dead parent looking alive (unless another
+ * thread was within the microseconds of an attach when they were made); one of vfork() shares its parent's memory, and so
+ * its life, until it calls exec or ends.
  */
 #ifndef HSHM_BACKEND_H
 #define HSHM_BACKEND_H
@@ -188,7 +189,7 @@ HSHM_API hshm_status hshm_backend_destroy(hshm_manager *manager, hshm_backend_id
 
 /**
  * Leave the memory and forget the backend and its allocator in this manager; the name stays.
- * The last process to leave a file marks it as cleanly left.
+ * The last process that may write to leave a file marks it as cleanly left.
  *
  * @return HSHM_OK, or HSHM_E_NOTFOUND (unknown id: harmless)
  */
