@@ -165,6 +165,7 @@ create_job(struct leader *leader, const struct options *options)
     /* All zero when new; and nobody else looks at it before we start them. */
     struct job *job = leader->job = hshm_allocator_custom_header(leader->heap, NULL);
     job->workers = options->workers;
+    job->leader = (uint64_t)getpid();
     job->bytes = input_bytes;
     for (size_t i = options->file_count; i > 0; i--) {
         if (!add_file(leader->heap, job, options->files[i - 1]))

@@ -163,6 +163,9 @@ worker_main(char *const arguments[])
     struct job *job = job_attach(arguments[0], false, &worker.heap);
     if (job == NULL)
         return EXIT_FAILURE;
+    /* It may have been killed before we asked for the signal; then we are another one's child by now. */
+    if ((uint64_t)getppid() != job->leader)
+        return EXIT_FAILURE;
     worker.job = job;
     worker.tally = &job->tallies[strtoul(arguments[1], NULL, 10)];
     /* Begin together: on little text the first would be done before the last has come. */
