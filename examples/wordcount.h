@@ -45,7 +45,7 @@ struct job {
     uint64_t file_count;
     uint64_t bytes; /* in all files together */
     uint64_t workers;
-    uint64_t leader;        /* the process that waits for them                         */
+    uint64_t leader;        /* the process that waits for them */
     _Atomic uint64_t ready; /* workers that have attached */
     uint64_t index_ns;      /* how long the workers took; written when they are gone */
     struct tally tallies[WORKERS_MAX];
