@@ -56,11 +56,14 @@ typedef enum hshm_allocator_kind {
 
 /** How hshm_allocator_create() works; start from HSHM_ALLOCATOR_OPTIONS_INIT.  NULL means just that. */
 typedef struct hshm_allocator_options {
-    size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow */
+    size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow             */
+    size_t min_block;   /**< bytes of the smallest block, and what all are aligned to: a power of two from 16 to 4096;
+                             0 = 16.  SCALABLE_PAGE, THREAD_LOCAL.  256 suits device memory, and needs a sixteenth of
+                             the control data                                                         */
 } hshm_allocator_options;
 
 /* clang-format off */
-#define HSHM_ALLOCATOR_OPTIONS_INIT { sizeof(hshm_allocator_options) }
+#define HSHM_ALLOCATOR_OPTIONS_INIT { sizeof(hshm_allocator_options), 0 }
 /* clang-format on */
 
 /**
@@ -264,9 +267,14 @@ typedef struct hshm_stats {
  */
 HSHM_API hshm_status hshm_stats_get(hshm_allocator *allocator, hshm_stats *ret_stats);
 
-/* The part of a heap's handle that the two functions below need.  First in every handle; part of the ABI. */
+/* The part of a heap's handle that the two functions below, and inline.h, need.  First in every handle; part of the ABI. */
 struct hshm_allocator_base {
-    unsigned char *base;
+    unsigned char *base;    /* the region                                                                  */
+    unsigned char *data;    /* the first slice                                                             */
+    uint64_t slices;        /* how many of them inline.h may look at; 0 on heaps that it does not know     */
+    unsigned char *records; /* control data, by slice                                                      */
+    uint64_t record_size;   /* bytes of it a slice                                                         */
+    intptr_t thread_off;    /* the thread's entry for this heap, from the thread pointer                   */
 };
 
 /** The offset, for every process, of an address in the heap.  NULL gives HSHM_OFF_NULL.  Unchecked; signal-safe. */

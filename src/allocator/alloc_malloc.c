@@ -409,17 +409,17 @@ malloc_check(hshm_allocator *a)
 /* ---- making ---- */
 
 static hshm_status
-malloc_layout(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, struct heap_layout *ret_layout)
+malloc_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
 {
-    const uint64_t root_off = align_up(heap_off, CACHE_LINE);
+    const uint64_t root_off = align_up(wish->heap_off, CACHE_LINE);
     const uint64_t least = root_off + sizeof(struct malloc_root) + GRANULE;
+    const uint64_t custom_size = wish->custom_size;
+    const uint64_t region_size = wish->region_size;
     const uint64_t custom = custom_size <= region_size ? align_up(custom_size, CACHE_LINE) : custom_size;
     if (least > region_size || custom > region_size - least)
-        return fail(HSHM_E_INVAL,
-                    "a custom header of %s does not fit into a region of %s, of which the Malloc heap's own tables "
-                    "take %s",
-                    size_text(custom_size).s, size_text(region_size).s, size_text(least).s);
+        return allocator_no_layout("Malloc", wish, least);
     *ret_layout = (struct heap_layout){ .root_off = root_off, .root_size = sizeof(struct malloc_root) };
+    ret_layout->min_block = GRANULE;
     ret_layout->custom_size = custom_size;
     ret_layout->custom_off = custom_size == 0 ? 0 : root_off + sizeof(struct malloc_root);
     ret_layout->data_off = root_off + sizeof(struct malloc_root) + custom;
@@ -442,8 +442,9 @@ malloc_close(hshm_allocator *a)
 }
 
 static hshm_status
-malloc_init(hshm_allocator *a)
+malloc_init(hshm_allocator *a, const struct heap_wish *wish)
 {
+    (void)wish;
     a->counters = (struct malloc_root *)(void *)(a->view.base + a->layout.root_off);
     a->live = aligned_alloc(CACHE_LINE, sizeof *a->live);
     if (a->live == NULL)

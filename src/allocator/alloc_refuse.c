@@ -94,6 +94,7 @@ allocator_refuse_writes(hshm_allocator *a)
     a->ops.free = refuse_free;
     a->ops.aligned = refuse_aligned;
     a->ops.realloc = refuse_realloc;
+    a->ops.zeroed = NULL; /* by malloc */
     a->ops.trim = refuse_trim;
     if (a->ops.rewind != NULL)
         a->ops.rewind = refuse_rewind;
@@ -107,29 +108,3 @@ allocator_refuse_all(hshm_allocator *a)
     if (a->ops.mark != NULL)
         a->ops.mark = refuse_mark;
 }
-
-/* ---- kinds to come ---- */
-
-static hshm_status
-layout_not_built(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, struct heap_layout *ret_layout)
-{
-    (void)heap_off;
-    (void)region_size;
-    (void)custom_size;
-    (void)ret_layout;
-    return fail(HSHM_E_NOTSUP, "this version does not have that allocator yet; use HSHM_ALLOCATOR_STACK");
-}
-
-const struct allocator_ops alloc_scalable_page_ops = {
-    .kind = HSHM_ALLOCATOR_SCALABLE_PAGE,
-    .title = "ScalablePage",
-    .needs = NOT_BUILT,
-    .layout = layout_not_built,
-};
-
-const struct allocator_ops alloc_thread_local_ops = {
-    .kind = HSHM_ALLOCATOR_THREAD_LOCAL,
-    .title = "ThreadLocal",
-    .needs = NOT_BUILT,
-    .layout = layout_not_built,
-};

@@ -631,19 +631,18 @@ stack_check(hshm_allocator *a)
 /* ---- making ---- */
 
 static hshm_status
-stack_layout(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, struct heap_layout *ret_layout)
+stack_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
 {
     /* A cache line of table serves this much data. */
     const uint64_t per_line = CACHE_LINE * UINT64_C(4) * GRANULE;
-    const uint64_t begin = align_up(heap_off, CACHE_LINE);
+    const uint64_t begin = align_up(wish->heap_off, CACHE_LINE);
     const uint64_t fixed = begin + sizeof(struct stack_root);
+    const uint64_t custom_size = wish->custom_size;
+    const uint64_t region_size = wish->region_size;
     const uint64_t custom = custom_size <= region_size ? align_up(custom_size, CACHE_LINE) : custom_size;
     const uint64_t least = fixed + CACHE_LINE + GRANULE;
     if (least > region_size || custom > region_size - least)
-        return fail(HSHM_E_INVAL,
-                    "a custom header of %s does not fit into a region of %s, of which the Stack heap's own tables "
-                    "take %s",
-                    size_text(custom_size).s, size_text(region_size).s, size_text(least).s);
+        return allocator_no_layout("Stack", wish, least);
 
     const uint64_t room = region_size - fixed - custom;
     const uint64_t rest = room % (per_line + CACHE_LINE);
@@ -657,13 +656,14 @@ stack_layout(uint64_t heap_off, uint64_t region_size, uint64_t custom_size, stru
     ret_layout->custom_off = custom_size == 0 ? 0 : ret_layout->root_off + ret_layout->root_size;
     ret_layout->data_off = ret_layout->root_off + ret_layout->root_size + custom;
     ret_layout->data_size = granules * GRANULE;
+    ret_layout->min_block = GRANULE;
     return HSHM_OK;
 }
 
 static hshm_status
 stack_check_layout(const struct heap_layout *layout, const char *name)
 {
-    if (layout->data_size == 0 || layout->data_size % GRANULE != 0 ||
+    if (layout->min_block != GRANULE || layout->data_size == 0 || layout->data_size % GRANULE != 0 ||
         layout->table_size < stack_table_size(layout->data_size / GRANULE) ||
         layout->root_size < sizeof(struct stack_root) || layout->root_off == 0 || layout->table_off == 0)
         return fail(HSHM_E_CORRUPT, "%s is damaged: table (%s), root (%s) and data (%s) are no Stack heap's", name,
@@ -671,21 +671,28 @@ stack_check_layout(const struct heap_layout *layout, const char *name)
     return HSHM_OK;
 }
 
-static hshm_status
-stack_init(hshm_allocator *a)
+static void
+stack_view(hshm_allocator *a)
 {
     a->codes = (stack_word *)(void *)(a->view.base + a->layout.table_off);
     a->stack = (struct stack_root *)(void *)(a->view.base + a->layout.root_off);
     a->data = a->view.base + a->layout.data_off;
     a->granules = a->layout.data_size / GRANULE;
     a->code_limit = a->granules * STACK_CODE_BITS - 1;
+}
+
+static hshm_status
+stack_init(hshm_allocator *a, const struct heap_wish *wish)
+{
+    (void)wish; /* all is zero, and so it begins */
+    stack_view(a);
     return HSHM_OK;
 }
 
 static hshm_status
 stack_open(hshm_allocator *a, const char *name)
 {
-    (void)stack_init(a);
+    stack_view(a);
     const uint64_t top = load_acquire(&a->stack->top);
     const uint64_t bits = a->granules * STACK_CODE_BITS;
     if (top > bits || top % STACK_CODE_BITS != 0)

@@ -58,6 +58,15 @@ allocator_bad_free(const hshm_allocator *a, const void *addr)
                 addr, a->id.major, a->id.minor, a->ops.title, what);
 }
 
+hshm_status
+allocator_no_layout(const char *title, const struct heap_wish *wish, uint64_t least)
+{
+    return fail(HSHM_E_INVAL,
+                "a custom header of %s does not fit into a region of %s, of which the %s heap's own tables "
+                "take %s",
+                size_text(wish->custom_size).s, size_text(wish->region_size).s, title, size_text(least).s);
+}
+
 static hshm_ptr
 both_forms(const hshm_allocator *a, void *addr)
 {
@@ -131,6 +140,8 @@ hshm_calloc(hshm_allocator *a, size_t count, size_t size)
                    size);
         return NULL;
     }
+    if (a->ops.zeroed != NULL)
+        return a->ops.zeroed(a, bytes);
     void *addr = a->ops.malloc(a, bytes);
     return addr == NULL ? NULL : memset(addr, 0, bytes);
 }

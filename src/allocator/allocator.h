@@ -12,6 +12,7 @@
 
 #include <hshm/allocator.h>
 
+#include "allocator/slab_heap.h"
 #include "format/malloc_format.h"
 #include "format/stack_format.h"
 
@@ -23,6 +24,23 @@ struct allocator_system {
     /* Give whole pages back; afterwards they read as zero.  NULL: the memory cannot do that. */
     hshm_status (*give_back)(void *arg, uint64_t off, uint64_t size);
     uint64_t (*committed)(void *arg);
+    /*
+     * Is the process that had this slot dead?  Then nobody else may take its slot, or clean up after it, until bury() gives
+     * the slot free.  A ticket for bury(), or -1: it lives, or nobody can tell.  NULL: nobody can.
+     */
+    int (*seize)(void *arg, uint32_t process);
+    void (*bury)(void *arg, uint32_t process, int ticket);
+    uint32_t processes; /* how many slots there are */
+};
+
+/* What a heap is to be like; from the caller's options and the region. */
+struct heap_wish {
+    uint64_t heap_off;    /* first byte that it may use                    */
+    uint64_t region_size; /* first that it may not                         */
+    uint64_t custom_size;
+    uint32_t min_block;   /* bytes of the smallest block, a power of two   */
+    uint32_t cpus;        /* that this machine has                         */
+    bool zeroed;          /* every byte from heap_off on reads as zero     */
 };
 
 /* Where the parts of a heap lie in its region; offsets, as the header has them. */
@@ -31,12 +49,13 @@ struct heap_layout {
     uint64_t root_off, root_size;
     uint64_t custom_off, custom_size;
     uint64_t data_off, data_size;
+    uint32_t min_block;
 };
 
 /* The kinds of memory that a kind of heap can live in. */
 enum allocator_needs {
-    NEEDS_SYSTEM_MALLOC = 1 << 0, /* memory that is malloc's and this process's alone */
-    NOT_BUILT = 1 << 1            /* named in the API, not part of this version       */
+    NEEDS_SYSTEM_MALLOC = 1 << 0, /* memory that is malloc's and this process's alone             */
+    TAKES_MIN_BLOCK = 1 << 1      /* the caller may say how large the smallest block is           */
 };
 
 struct allocator_ops {
@@ -47,6 +66,8 @@ struct allocator_ops {
     void *(*aligned)(hshm_allocator *a, size_t size, size_t alignment);
     /* addr is not NULL.  NULL on failure, and then nothing has changed. */
     void *(*realloc)(hshm_allocator *a, void *addr, size_t size);
+    /* malloc() of bytes that are zero.  NULL: malloc() and memset(). */
+    void *(*zeroed)(hshm_allocator *a, size_t size);
     /* 0 when addr is no live block; leaves no sentence behind */
     size_t (*usable_size)(hshm_allocator *a, const void *addr);
     hshm_status (*visit)(hshm_allocator *a, hshm_visit_fn fn, void *arg);
@@ -62,16 +83,12 @@ struct allocator_ops {
     const char *title;
     unsigned needs;
 
-    /*
-     * Divide [heap_off, region_size) for a heap with a custom header of so many bytes.
-     * HSHM_OK, or HSHM_E_INVAL when it does not fit.
-     */
-    hshm_status (*layout)(uint64_t heap_off, uint64_t region_size, uint64_t custom_size,
-                          struct heap_layout *ret_layout);
+    /* Divide a region.  HSHM_OK, or HSHM_E_INVAL when the heap does not fit. */
+    hshm_status (*layout)(const struct heap_wish *wish, struct heap_layout *ret_layout);
     /* Is this layout, read from a header and inside the region, one that this kind can work on?  HSHM_OK or CORRUPT. */
     hshm_status (*check_layout)(const struct heap_layout *layout, const char *name);
     /* Set up a handle on a new heap, whose control data is all zero.  HSHM_OK or NOSPC. */
-    hshm_status (*init)(hshm_allocator *a);
+    hshm_status (*init)(hshm_allocator *a, const struct heap_wish *wish);
     /* Set up a handle on an existing heap.  Its root is input: HSHM_OK or CORRUPT. */
     hshm_status (*open)(hshm_allocator *a, const char *name);
     /* End a handle. */
@@ -81,6 +98,10 @@ struct allocator_ops {
     /* Around fork(), for kinds with locks of this process; may be NULL. */
     void (*fork_prepare)(hshm_allocator *a);
     void (*fork_done)(hshm_allocator *a);
+    /* In a forked child, `process` set anew: forget what the parent's threads own.  May be NULL. */
+    void (*fork_child)(hshm_allocator *a);
+    /* Clean up after a dead process whose slot this process has now.  May be NULL: nothing to clean. */
+    void (*recover)(hshm_allocator *a, uint32_t process);
 };
 
 /* Local: one manager's handle on one heap.  The public header reads `view`. */
@@ -99,9 +120,14 @@ struct hshm_allocator {
     struct malloc_root *counters;
     struct block_set *live;
 
+    /* ScalablePage, ThreadLocal. */
+    struct slab_heap slab;
+
     struct heap_layout layout;
     uint64_t region_size;
     hshm_allocator_id id;
+    uint32_t process;    /* this process's slot in the region, or SLICE_PROCESS_NONE                        */
+    bool private_memory; /* nobody else sees the region, and a forked child gets a copy of it               */
     bool read_only;
     hshm_status refusal; /* with which refused calls answer */
     struct allocator_system system;
@@ -130,6 +156,9 @@ void *allocator_no_room(hshm_allocator *a, size_t size, uint64_t largest);
 
 /* The sentence for a wrong free; HSHM_E_BADFREE. */
 hshm_status allocator_bad_free(const hshm_allocator *a, const void *addr);
+
+/* The sentence for a kind of heap whose tables do not leave room for that custom header; HSHM_E_INVAL. */
+hshm_status allocator_no_layout(const char *title, const struct heap_wish *wish, uint64_t least);
 
 /* Is this address inside the heap's data? */
 static inline bool

@@ -55,6 +55,7 @@ struct region {
     } heir;
     uint64_t boot_id[2]; /* of this boot                                                            */
     bool in_use;         /* this process may change it; see region_use()                             */
+    bool inherited;      /* our slot was a dead process's, which left it without leave               */
 };
 
 #define NO_SLOT UINT32_MAX

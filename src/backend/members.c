@@ -220,8 +220,10 @@ settle(struct region *region, int lock_fd, uint32_t slot)
                     "cannot map the page that holds the lock on %s: %s; raise `ulimit -v` or "
                     "vm.max_map_count",
                     region_name(region).s, errno_text(error));
-    if (slot != NO_SLOT)
+    if (slot != NO_SLOT) {
+        region->inherited = load_acquire(&region->slots[slot].state) != SLOT_FREE;
         fill_slot(&region->slots[slot]);
+    }
     region->slot = slot;
     return HSHM_OK;
 }
@@ -409,6 +411,32 @@ members_leave(struct region *region)
     give_slot(region);
     if (gate_fd >= 0)
         (void)close(gate_fd);
+    fork_guard_leave();
+}
+
+/* By a description of its own, under the fork guard all the time: a child that inherited it would keep the dead alive. */
+int
+members_seize(struct region *region, uint32_t slot)
+{
+    if (!has_file(region) || slot >= region->slot_count || load_acquire(&region->slots[slot].state) != SLOT_TAKEN ||
+        members_is_alive(region, slot))
+        return -1;
+    fork_guard_enter();
+    const int fd = region_reopen(region, O_RDWR);
+    if (fd >= 0 && life_lock(fd, LOCK_EXCLUSIVE, slot_lock_off(slot), sizeof(struct region_slot)) == 0 &&
+        load_acquire(&region->slots[slot].state) == SLOT_TAKEN)
+        return fd;
+    if (fd >= 0)
+        (void)close(fd);
+    fork_guard_leave();
+    return -1;
+}
+
+void
+members_bury(struct region *region, uint32_t slot, int ticket)
+{
+    store_release(&region->slots[slot].state, SLOT_FREE);
+    (void)close(ticket);
     fork_guard_leave();
 }
 

@@ -43,6 +43,14 @@ uint32_t members_alive(struct region *region);
 bool members_is_alive(struct region *region, uint32_t slot);
 
 /*
+ * Take the slot of a dead process, to clean up after it: a ticket (>= 0), and until members_bury() no other process cleans up
+ * after it, nor gets its slot, and this one does not fork.  -1: the slot is free, its process lives, or nobody can tell.
+ */
+int members_seize(struct region *region, uint32_t slot);
+/* All is clean: the slot is free again. */
+void members_bury(struct region *region, uint32_t slot, int ticket);
+
+/*
  * A descriptor of the region's file, without locks: the one kept, or a new one when the user closed that.  -1 when it
  * cannot be had any more.  The caller does not close it.
  */

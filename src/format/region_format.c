@@ -206,7 +206,7 @@ region_check_heap(const struct region_header *copy, const char *name)
             return corrupt(name, parts[i].field, parts[i].off, low);
         low = parts[i].off + parts[i].size;
     }
-    if (copy->min_block != GRANULE)
+    if (!is_power_of_two(copy->min_block) || copy->min_block < GRANULE || copy->min_block > REGION_MIN_BLOCK_MAX)
         return corrupt(name, "its smallest block", copy->min_block, GRANULE);
     return HSHM_OK;
 }

@@ -27,7 +27,8 @@ enum {
     REGION_FORMAT_VERSION = 1,
     CACHE_LINE = 64,
     GRANULE = 16,        /* smallest unit of a block, and its alignment */
-    SLICE_SHIFT_MAX = 16 /* slices of 64 KiB, from 16 MiB upwards      */
+    SLICE_SHIFT_MAX = 16, /* slices of 64 KiB, from 16 MiB upwards      */
+    REGION_MIN_BLOCK_MAX = 4096
 };
 
 /* "hshmreg1" as it lies in memory on a little-endian machine. */
@@ -65,7 +66,7 @@ struct region_header {
     uint64_t checksum;       /* 120: region_checksum() of bytes 0..119                                */
 
     uint32_t allocator_kind;  /* 128: hshm_allocator_kind                                             */
-    uint32_t min_block;       /* 132: bytes; the unit of the table                                    */
+    uint32_t min_block;       /* 132: bytes of the smallest block; a power of two                     */
     uint32_t allocator_major; /* 136: hshm_allocator_id                                               */
     uint32_t allocator_minor; /* 140                                                                  */
     uint64_t table_off;       /* 144: the slice table: control data by place, apart from the blocks   */

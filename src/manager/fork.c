@@ -7,6 +7,7 @@
  *
  * The list of managers is the one thing here that is global besides the default manager: fork() has no argument.
  */
+#include "allocator/thread_table.h"
 #include "backend/members.h"
 #include "manager/manager.h"
 #include "sync/fork_guard.h"
@@ -31,6 +32,7 @@ before_fork(void)
                 backend->allocator->ops.fork_prepare(backend->allocator);
         }
     }
+    thread_table_fork_prepare();
 }
 
 static void
@@ -43,6 +45,7 @@ free_heap_locks(hshm_backend *backend)
 static void
 after_fork_in_parent(void)
 {
+    thread_table_fork_parent();
     for (hshm_manager *manager = managers.first; manager != NULL; manager = manager->next) {
         for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
             if (backend->building)
@@ -61,6 +64,8 @@ settle_in_child(hshm_backend *backend)
     free_heap_locks(backend);
     const hshm_status status = members_fork_child(&backend->region);
     backend->creator = 0; /* the name remains the parent's to remove */
+    if (backend->allocator != NULL)
+        heap_settle_in_child(backend->allocator, &backend->region);
     if (status != HSHM_OK && backend->allocator != NULL) {
         backend->allocator->refusal = status == HSHM_E_LIMIT ? HSHM_E_LIMIT : HSHM_E_PERM;
         allocator_refuse_all(backend->allocator);
@@ -88,6 +93,7 @@ after_fork_in_child(void)
             settle_in_child(backend);
         local_lock_give(&manager->lock);
     }
+    thread_table_fork_child();
     local_lock_give(&managers.lock);
 }
 

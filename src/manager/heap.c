@@ -8,9 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "allocator/thread_table.h"
+#include "backend/members.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "manager/manager.h"
+#include "sync/pages.h"
 
 static hshm_status
 give_back(void *arg, uint64_t off, uint64_t size)
@@ -24,6 +27,18 @@ committed(void *arg)
 {
     const struct region *region = arg;
     return region->ops->committed(region);
+}
+
+static int
+seize(void *arg, uint32_t process)
+{
+    return members_seize(arg, process);
+}
+
+static void
+bury(void *arg, uint32_t process, int ticket)
+{
+    members_bury(arg, process, ticket);
 }
 
 static hshm_allocator *
@@ -41,13 +56,19 @@ new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct 
     a->layout = *layout;
     a->region_size = region->size;
     a->id = id;
+    a->process = region->slot == NO_SLOT ? (uint32_t)SLICE_PROCESS_NONE : region->slot;
+    a->private_memory = (region->ops->caps & BACKEND_SYSTEM_MALLOC) != 0;
     a->read_only = region->read_only;
+    a->view.thread_off = thread_offset(-1);
     a->system = (struct allocator_system){
         .arg = region,
         .page_size = region_page_size(),
         .reserved = region->commit != HSHM_COMMIT_LAZY && region->ops->files != NULL,
         .give_back = region->ops->give_back == NULL ? NULL : give_back,
         .committed = committed,
+        .seize = seize,
+        .bury = bury,
+        .processes = region->slot_count,
     };
     return a;
 }
@@ -56,9 +77,6 @@ new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct 
 static hshm_status
 check_pair(const struct region *region, const struct allocator_ops *ops)
 {
-    if (ops->needs & NOT_BUILT)
-        return fail(HSHM_E_NOTSUP, "this version does not have the %s allocator yet; use HSHM_ALLOCATOR_STACK",
-                    ops->title);
     if ((ops->needs & NEEDS_SYSTEM_MALLOC) && !(region->ops->caps & BACKEND_SYSTEM_MALLOC))
         return fail(HSHM_E_NOTSUP,
                     "a %s heap cannot live on %s: its blocks are malloc's, which no other process can see; use "
@@ -67,12 +85,26 @@ check_pair(const struct region *region, const struct allocator_ops *ops)
     return HSHM_OK;
 }
 
+static hshm_status
+check_min_block(const struct allocator_ops *ops, size_t min_block)
+{
+    if (min_block == 0 || min_block == GRANULE)
+        return HSHM_OK;
+    if (!(ops->needs & TAKES_MIN_BLOCK))
+        return fail(HSHM_E_NOTSUP, "a %s heap has no smallest block that could be chosen: min_block is %zu, not 0 or %d",
+                    ops->title, min_block, GRANULE);
+    if (!is_power_of_two(min_block) || min_block < GRANULE || min_block > REGION_MIN_BLOCK_MAX)
+        return fail(HSHM_E_INVAL, "min_block is %zu; it must be a power of two from %d to %d", min_block, GRANULE,
+                    REGION_MIN_BLOCK_MAX);
+    return HSHM_OK;
+}
+
 static void
 describe(struct region_header *header, const hshm_allocator *a)
 {
     const struct heap_layout *layout = &a->layout;
     header->allocator_kind = a->ops.kind;
-    header->min_block = GRANULE;
+    header->min_block = layout->min_block;
     header->allocator_major = a->id.major;
     header->allocator_minor = a->id.minor;
     header->table_off = layout->table_off;
@@ -100,11 +132,13 @@ prepare_control(struct region *region, const struct heap_layout *layout)
 
 hshm_status
 heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_ops *ops, uint64_t custom_size,
-            hshm_allocator **ret_allocator)
+            const hshm_allocator_options *options, hshm_allocator **ret_allocator)
 {
     struct region *region = &backend->region;
     struct region_header *header = region_header(region);
     hshm_status status = check_pair(region, ops);
+    if (status == HSHM_OK)
+        status = check_min_block(ops, options->min_block);
     if (status != HSHM_OK)
         return status;
     if (region_ready(header))
@@ -112,7 +146,15 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
                     region_name(region).s);
     struct heap_layout layout = { 0 };
     /* Not as the header says: others may write there already. */
-    status = ops->layout(region_heap_off(region->slot_count), region->size, custom_size, &layout);
+    const struct heap_wish wish = {
+        .heap_off = region_heap_off(region->slot_count),
+        .region_size = region->size,
+        .custom_size = custom_size,
+        .min_block = options->min_block == 0 ? GRANULE : (uint32_t)options->min_block,
+        .cpus = cpu_count(),
+        .zeroed = region->zeroed,
+    };
+    status = ops->layout(&wish, &layout);
     if (status == HSHM_OK)
         status = prepare_control(region, &layout);
     if (status != HSHM_OK)
@@ -121,7 +163,7 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
     hshm_allocator *a = new_handle(backend, ops, &layout, id);
     if (a == NULL)
         return HSHM_E_NOSPC;
-    status = a->ops.init(a);
+    status = a->ops.init(a, &wish);
     if (status != HSHM_OK) {
         free(a);
         return status;
@@ -144,6 +186,7 @@ layout_of(const struct region_header *header)
         .custom_size = header->custom_size,
         .data_off = header->data_off,
         .data_size = header->data_size,
+        .min_block = header->min_block,
     };
 }
 
@@ -153,11 +196,10 @@ heap_open(hshm_backend *backend, const struct region_header *header, hshm_alloca
     const struct region *region = &backend->region;
     const struct region_name name = region_name(region);
     const struct allocator_ops *ops = allocator_find(header->allocator_kind);
-    if (ops == NULL || (ops->needs & NOT_BUILT))
+    if (ops == NULL)
         return fail(HSHM_E_NOTSUP,
-                    "%s holds a heap of kind %" PRIu32 " (%s), which this build lacks; use the library that made "
-                    "it",
-                    name.s, header->allocator_kind, ops == NULL ? "unknown" : ops->title);
+                    "%s holds a heap of kind %" PRIu32 ", which this build lacks; use the library that made it", name.s,
+                    header->allocator_kind);
     if (ops->open == NULL)
         return fail(HSHM_E_CORRUPT, "%s claims to hold a %s heap, which no other process could use; it is damaged",
                     name.s, ops->title);
@@ -177,6 +219,8 @@ heap_open(hshm_backend *backend, const struct region_header *header, hshm_alloca
     }
     if (a->read_only)
         allocator_refuse_writes(a);
+    else if (region->inherited && a->ops.recover != NULL)
+        a->ops.recover(a, region->slot);
     *ret_allocator = a;
     return HSHM_OK;
 }
@@ -188,6 +232,17 @@ heap_close(hshm_allocator *a)
         return;
     a->ops.close(a);
     free(a);
+}
+
+/* A forked child has a slot of its own, or none. */
+void
+heap_settle_in_child(hshm_allocator *a, const struct region *region)
+{
+    a->process = region->slot == NO_SLOT ? (uint32_t)SLICE_PROCESS_NONE : region->slot;
+    if (a->ops.fork_child != NULL)
+        a->ops.fork_child(a);
+    if (region->inherited && !a->read_only && a->ops.recover != NULL)
+        a->ops.recover(a, region->slot);
 }
 
 bool

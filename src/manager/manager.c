@@ -380,7 +380,7 @@ hshm_backend_info(hshm_backend *backend, hshm_backend_info_data *ret_info)
 /* Under the manager's lock: laying a heap out takes microseconds, and no other thread may do it at the same time. */
 static hshm_status
 create_locked(hshm_manager *manager, hshm_backend_id backend_id, hshm_allocator_id id, const struct allocator_ops *ops,
-              size_t custom_header_size, hshm_allocator **ret_allocator)
+              size_t custom_header_size, const hshm_allocator_options *options, hshm_allocator **ret_allocator)
 {
     hshm_backend *backend = registry_find_backend(manager, backend_id);
     if (backend == NULL || backend->building)
@@ -397,9 +397,22 @@ create_locked(hshm_manager *manager, hshm_backend_id backend_id, hshm_allocator_
         return fail(HSHM_E_PERM, "%s was created by this process's parent, which alone can make its heap",
                     region_name(&backend->region).s);
     hshm_allocator *allocator = NULL;
-    const hshm_status status = heap_create(backend, id, ops, custom_header_size, &allocator);
+    const hshm_status status = heap_create(backend, id, ops, custom_header_size, options, &allocator);
     if (status == HSHM_OK)
         *ret_allocator = backend->allocator = allocator;
+    return status;
+}
+
+/* Callers of an older header have a shorter struct; what it lacks has its default. */
+static hshm_status
+copy_allocator_options(const hshm_allocator_options *given, hshm_allocator_options *ret_options)
+{
+    if (given == NULL)
+        return HSHM_OK;
+    const size_t oldest = offsetof(hshm_allocator_options, min_block);
+    const hshm_status status = check_struct_size("hshm_allocator_options", given->struct_size, oldest);
+    if (status == HSHM_OK && given->struct_size >= sizeof *given)
+        *ret_options = *given;
     return status;
 }
 
@@ -412,14 +425,13 @@ hshm_allocator_create(hshm_manager *manager, hshm_backend_id backend_id, hshm_al
     const struct allocator_ops *ops = allocator_find((uint32_t)kind);
     if (ops == NULL)
         return HSHM_E_INVAL;
-    hshm_status status = HSHM_OK;
-    if (options != NULL)
-        status = check_struct_size("hshm_allocator_options", options->struct_size, sizeof *options);
+    hshm_allocator_options wanted = HSHM_ALLOCATOR_OPTIONS_INIT;
+    hshm_status status = copy_allocator_options(options, &wanted);
     if (status != HSHM_OK)
         return status;
     hshm_allocator *allocator = NULL;
     local_lock_take(&manager->lock);
-    status = create_locked(manager, backend_id, allocator_id, ops, custom_header_size, &allocator);
+    status = create_locked(manager, backend_id, allocator_id, ops, custom_header_size, &wanted, &allocator);
     local_lock_give(&manager->lock);
     if (status == HSHM_OK && ret_allocator != NULL)
         *ret_allocator = allocator;

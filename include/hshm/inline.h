@@ -1,0 +1,172 @@
+/*
+ * inline.h - the short path of the ThreadLocal allocator, to be compiled into the caller.
+ *
+ * hshm_malloc_inline() and hshm_free_inline() do what hshm_malloc() and hshm_free() do, on every heap.  On a ThreadLocal
+ * heap with slices of 64 KiB and blocks of 16 bytes and more (any region of 16 MiB or more), the common case - a block of up
+ * to 1024 bytes that this thread's own slabs hold, freed by the thread that owns its slab - runs here, without a call;
+ * everything else calls the plain functions.  The plain functions run this very code.
+ *
+ * What is said here of the inside is for the compiler, not for programs: it may change with the library's version, and a
+ * program that includes this header must be compiled again then.  (The library's soname changes too.)
+ *
+ * How a block is taken and given (see docs/design.md, "ThreadLocal"): a slab's blocks have one bit each in a table apart
+ * from them, set = free, and a slab belongs to one thread.  Taking a block is one store, that clears its bit; giving it
+ * back is one store, that sets it.  So a process can be killed before or after, but not in between, and a block that was
+ * freed already is found out by its bit.
+ */
+#ifndef HSHM_INLINE_H
+#define HSHM_INLINE_H
+
+#include <hshm/allocator.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    HSHM_INLINE_MAX = 1024,       /* bytes: larger requests take the plain call */
+    HSHM_INLINE_UNIT_SHIFT = 4,   /* log2 of the smallest block                 */
+    HSHM_INLINE_SLICE_SHIFT = 16, /* log2 of a slice's bytes                    */
+    HSHM_INLINE_BITS_OFF = 64     /* where in a record the free bits are        */
+};
+
+/* Private to a thread: where the next blocks of one size class come from.  Up to 64 blocks, one word of bits. */
+struct hshm_inline_bin {
+    uint64_t *word;      /* in the region; or a word that is always 0 */
+    unsigned char *base; /* the block of the word's lowest bit        */
+    uint32_t size;       /* bytes a block                             */
+};
+
+/* Private to a thread: by size in units of 16 bytes, rounded up. */
+struct hshm_inline_heap {
+    struct hshm_inline_bin *direct[(HSHM_INLINE_MAX >> HSHM_INLINE_UNIT_SHIFT) + 1];
+};
+
+/* Private to a thread: one for each heap of the process, at allocator->thread_off from the thread pointer. */
+struct hshm_inline_thread {
+    struct hshm_inline_heap *heap; /* never NULL: a thread without one has an empty one that all share */
+    uint64_t me;                   /* what a slab's record says when it is this thread's; low 32 bits  */
+};
+
+/* In the region: begins a slice's record. */
+struct hshm_inline_record {
+    uint32_t own;        /* whose slab this is; low half of a word of 64 bits                   */
+    uint32_t own_high;
+    uint64_t limit;      /* the reciprocal again                                                */
+    uint64_t reciprocal; /* 2^64 / block size, rounded up                                       */
+    uint32_t left;       /* how many blocks may be freed until the owner must look at the slab  */
+};
+
+/* The calling thread's entry for this heap. */
+static inline const struct hshm_inline_thread *
+hshm_inline_thread(const struct hshm_allocator_base *view)
+{
+    return (const struct hshm_inline_thread *)(const void *)((const char *)__builtin_thread_pointer() +
+                                                             view->thread_off);
+}
+
+/* Set a bit of a word in a register; was it set before?  (One instruction, where three would come of plain C.) */
+static inline bool
+hshm_inline_set_bit(uint64_t *bits, uint64_t at)
+{
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
+    bool was;
+    __asm__("btsq %2, %0" : "+r"(*bits), "=@ccc"(was) : "r"(at));
+    return was;
+#else
+    const uint64_t before = *bits;
+    *bits |= UINT64_C(1) << at % 64;
+    return *bits == before;
+#endif
+}
+
+/*
+ * Take the lowest free block of a bin: true, and where it is.  One store takes it.  Relaxed: only the owner reads and
+ * writes the word, and what a kill leaves is a prefix of its stores.
+ */
+static inline bool
+hshm_inline_take(const struct hshm_inline_bin *bin, void **ret_block)
+{
+    uint64_t *word = bin->word;
+    const uint64_t bits = __atomic_load_n(word, __ATOMIC_RELAXED);
+    if (__builtin_expect(bits == 0, 0))
+        return false;
+    __atomic_store_n(word, bits & (bits - 1), __ATOMIC_RELAXED);
+    *ret_block = bin->base + (uint32_t)__builtin_ctzll(bits) * bin->size;
+    return true;
+}
+
+/*
+ * Block number and remainder of an offset in a slab at once: x * ceil(2^64 / size); the number is the product's high half,
+ * and the low half is below the reciprocal exactly when nothing remains.  (Lemire, Kaser, Kurz, "Faster remainder by direct
+ * computation", 2019.)  In assembler, because gcc 12 moves the registers of a product of 128 bits about twice.
+ */
+static inline uint64_t
+hshm_inline_multiply(uint64_t x, uint64_t reciprocal, uint64_t *ret_low)
+{
+#if defined(__x86_64__) && !defined(__clang__)
+    uint64_t high;
+    __asm__("mulq %3" : "=a"(*ret_low), "=d"(high) : "0"(x), "rm"(reciprocal) : "cc");
+    return high;
+#else
+    __extension__ typedef unsigned __int128 product_type;
+    const product_type product = (product_type)x * reciprocal;
+    *ret_low = (uint64_t)product;
+    return (uint64_t)(product >> 64);
+#endif
+}
+
+/* Give a block back.  False, and nothing has changed, when this is not the common case (or not a live block). */
+static inline bool
+hshm_inline_give(const struct hshm_allocator_base *view, const void *addr)
+{
+    /* The data begins at a multiple of a slice's size, or else view->slices is 0. */
+    const uint64_t slice = ((uintptr_t)addr - (uintptr_t)view->data) >> HSHM_INLINE_SLICE_SHIFT;
+    if (__builtin_expect(slice >= view->slices, 0))
+        return false;
+    unsigned char *at = view->records + slice * view->record_size;
+    struct hshm_inline_record *record = (struct hshm_inline_record *)(void *)at;
+    /* Relaxed: if it says "mine", this thread wrote it. */
+    if (__builtin_expect(__atomic_load_n(&record->own, __ATOMIC_RELAXED) != (uint32_t)hshm_inline_thread(view)->me, 0))
+        return false;
+    uint64_t inside;
+    const uint64_t block = hshm_inline_multiply((uint16_t)(uintptr_t)addr, record->reciprocal, &inside);
+    if (__builtin_expect(inside >= record->limit, 0))
+        return false; /* inside a block */
+    uint64_t *word = (uint64_t *)(void *)(at + HSHM_INLINE_BITS_OFF) + block / 64;
+    uint64_t bits = __atomic_load_n(word, __ATOMIC_RELAXED);
+    if (__builtin_expect(hshm_inline_set_bit(&bits, block), 0))
+        return false; /* free already */
+    if (__builtin_expect(--record->left == 0, 0))
+        return false; /* the slab's last block, perhaps: the plain call looks, and counts anew */
+    __atomic_store_n(word, bits, __ATOMIC_RELAXED);
+    return true;
+}
+
+/** hshm_malloc(), its common case inline. */
+static inline void *
+hshm_malloc_inline(hshm_allocator *allocator, size_t size)
+{
+    const struct hshm_allocator_base *view = (const struct hshm_allocator_base *)(const void *)allocator;
+    if (__builtin_expect(size <= HSHM_INLINE_MAX, 1)) {
+        const size_t units = (size + (1u << HSHM_INLINE_UNIT_SHIFT) - 1) >> HSHM_INLINE_UNIT_SHIFT;
+        void *block;
+        if (__builtin_expect(hshm_inline_take(hshm_inline_thread(view)->heap->direct[units], &block), 1))
+            return block;
+    }
+    return hshm_malloc(allocator, size);
+}
+
+/** hshm_free(), its common case inline. */
+static inline hshm_status
+hshm_free_inline(hshm_allocator *allocator, void *addr)
+{
+    const struct hshm_allocator_base *view = (const struct hshm_allocator_base *)(const void *)allocator;
+    return __builtin_expect(hshm_inline_give(view, addr), 1) ? HSHM_OK : hshm_free(allocator, addr);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

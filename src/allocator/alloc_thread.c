@@ -1,0 +1,1004 @@
+/*
+ * alloc_thread.c - slabs that threads own.
+ *
+ * A slab belongs to one thread's slot in the region (format/slab_format.h), and only its owner takes blocks from it; so
+ * taking a block is one plain store that clears its bit, and the owner's free is one that sets it (<hshm/inline.h>).
+ * A free by anyone else sets the block's bit in a second row, the remote bits, which the owner harvests:
+ *
+ *                        free bits       remote bits
+ *     owner takes        1 -> 0
+ *     owner frees        0 -> 1
+ *     another frees                      0 -> 1
+ *     owner harvests     |= remote       &= ~what was seen
+ *
+ * A thread has for each class one current slab, from which it takes; a queue of slabs with free blocks; and slabs that were
+ * full when last seen, in no list.  States of a slab, in its owner's eyes:
+ *
+ *     CURRENT --no free bit--> FULL --a free--> QUEUED --its turn--> CURRENT
+ *                                               QUEUED --no live block--> its slices are free again
+ *
+ * `left` in a record counts down from the number of live blocks of a queued slab, so that the free of the last one is
+ * noticed; nothing is counted when a block is taken, because only current slabs give blocks, and those are not counted.
+ *
+ * Mail: who frees a block of another's full slab tells the owner (a bit for the slab, in the owner's mail), once.  The owner
+ * says FULL and then looks at the remote bits once more; the other sets its bit and then looks whether it is FULL; both
+ * sequentially consistent, so one of them sees the other.
+ *
+ * What ended threads and dead processes leave are orphans: slabs of nobody.  They are adopted by who needs their class (found
+ * on the class's shelf), or given free by whoever frees their last block.
+ *
+ * What a kill leaves
+ *     take, free by the owner   nothing in between: one store
+ *     remote free               1. remote bit  2. mail; between them: the owner does not know.  Recovery mails everyone
+ *     harvest                   1. free bits  2. remote bits cleared; between them a bit in both; harvested again: the same
+ *     adoption                  one CAS on `own`
+ *     new slab, slab freed      run.c
+ *     end of a thread           each slab by itself; the slot is given free last, so that recovery finds the others
+ *
+ * Locking: none on these paths; the process's thread_table lock where a thread's heap begins or ends.
+ */
+#include <string.h>
+
+#include "allocator/allocator.h"
+#include "allocator/thread_table.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "sync/pages.h"
+
+enum {
+    SPARE_SLICES = 8,       /* of emptied slabs, kept by a thread for its next ones            */
+    CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
+    LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
+    ADOPTIONS_AT_ONCE = 64, /* orphans looked at before a new slab is made instead             */
+    OWN_SLOT_SHIFT = 8,
+    OWN_INDEX_SHIFT = 32
+};
+#define LEFT_UNCOUNTED UINT32_C(0x80000000)
+
+enum place { PLACE_UNUSED, PLACE_CURRENT, PLACE_QUEUED, PLACE_FULL };
+
+/* Local: a slab as its owner knows it; nothing here is asked of the region again. */
+struct slab {
+    struct slab *next; /* in its queue, or among the unused */
+    struct slab *previous;
+    struct slab_record *record;
+    bits_word *bits;
+    bits_word *remote;
+    uint64_t slice;
+    uint64_t slices;
+    uint32_t blocks;
+    uint32_t words;
+    uint32_t class;
+    uint32_t at;    /* the word that blocks are taken from, or were last */
+    uint32_t index; /* of this description; in `own`, for mail           */
+    enum place place;
+};
+
+struct slab_queue {
+    struct slab *first;
+    struct slab *last;
+};
+
+/* Local to one thread. */
+struct thread_heap {
+    struct hshm_inline_heap fast; /* first: it is what the thread's table leads to */
+    struct hshm_inline_bin bins[CLASSES_MAX];
+    struct slab *current[CLASSES_MAX];
+    struct slab_queue queues[CLASSES_MAX];
+    hshm_allocator *a;
+    struct slab_thread *shared;
+    _Atomic uint64_t *mail;
+    uint32_t slot;
+    uint64_t me; /* own of its slabs, but for FULL and index */
+
+    struct slab **chunks; /* of descriptions, by index */
+    uint32_t chunk_count;
+    uint32_t chunk_room;
+    struct slab *unused;
+
+    struct claim spare[SPARE_SLICES];
+    uint32_t spares;
+
+    struct thread_heap *next; /* in the handle's list */
+    struct thread_heap **back;
+};
+static_assert(offsetof(struct thread_heap, fast) == 0, "thread_table.c knows the first part only");
+static_assert(offsetof(struct hshm_inline_record, own) == offsetof(struct slab_record, own) &&
+                  offsetof(struct hshm_inline_record, limit) == offsetof(struct slab_record, limit) &&
+                  offsetof(struct hshm_inline_record, reciprocal) == offsetof(struct slab_record, reciprocal) &&
+                  offsetof(struct hshm_inline_record, left) == offsetof(struct slab_record, left) &&
+                  HSHM_INLINE_BITS_OFF == sizeof(struct slab_record),
+              "inline.h knows the record");
+static_assert((int)HSHM_INLINE_UNIT_SHIFT == 4 && GRANULE == 16, "inline.h knows the unit");
+
+/* ---- descriptions ---- */
+
+static uint32_t
+slab_limit(const struct thread_heap *heap)
+{
+    return heap->chunk_count * CHUNK_SLABS;
+}
+
+static struct slab *
+slab_at(const struct thread_heap *heap, uint32_t index)
+{
+    return &heap->chunks[index / CHUNK_SLABS][index % CHUNK_SLABS];
+}
+
+static bool
+more_room_for_chunks(struct thread_heap *heap)
+{
+    const uint32_t room = heap->chunk_room == 0 ? 512 : heap->chunk_room * 2;
+    struct slab **chunks = pages_take(room * sizeof *chunks);
+    if (chunks == NULL)
+        return false;
+    for (uint32_t i = 0; i < heap->chunk_count; i++)
+        chunks[i] = heap->chunks[i];
+    pages_give(heap->chunks, heap->chunk_room * sizeof *chunks);
+    heap->chunks = chunks;
+    heap->chunk_room = room;
+    return true;
+}
+
+static struct slab *
+take_description(struct thread_heap *heap)
+{
+    if (heap->unused == NULL) {
+        if (heap->chunk_count == heap->chunk_room && !more_room_for_chunks(heap))
+            return NULL;
+        struct slab *chunk = pages_take(CHUNK_SLABS * sizeof *chunk);
+        if (chunk == NULL)
+            return NULL;
+        for (uint32_t i = CHUNK_SLABS; i-- > 0;) {
+            chunk[i].index = heap->chunk_count * CHUNK_SLABS + i;
+            chunk[i].next = heap->unused;
+            heap->unused = &chunk[i];
+        }
+        heap->chunks[heap->chunk_count++] = chunk;
+    }
+    struct slab *slab = heap->unused;
+    heap->unused = slab->next;
+    slab->next = NULL;
+    return slab;
+}
+
+static void
+drop_description(struct thread_heap *heap, struct slab *slab)
+{
+    slab->place = PLACE_UNUSED;
+    slab->next = heap->unused;
+    heap->unused = slab;
+}
+
+static void
+describe(struct slab *slab, const struct slab_heap *h, uint64_t slice, uint64_t slices, uint32_t class)
+{
+    slab->record = record_of(h, slice);
+    slab->bits = bits_of(slab->record);
+    slab->remote = remote_of(h, slab->record);
+    slab->slice = slice;
+    slab->slices = slices;
+    slab->class = class;
+    slab->blocks = slab_blocks(h, class, slices);
+    slab->words = words_for(slab->blocks);
+    slab->at = 0;
+}
+
+/* ---- queues ---- */
+
+static void
+enqueue(struct thread_heap *heap, struct slab *slab)
+{
+    struct slab_queue *queue = &heap->queues[slab->class];
+    slab->place = PLACE_QUEUED;
+    slab->next = NULL;
+    slab->previous = queue->last;
+    if (queue->last != NULL)
+        queue->last->next = slab;
+    else
+        queue->first = slab;
+    queue->last = slab;
+}
+
+static void
+dequeue(struct thread_heap *heap, struct slab *slab)
+{
+    struct slab_queue *queue = &heap->queues[slab->class];
+    if (slab->previous != NULL)
+        slab->previous->next = slab->next;
+    else
+        queue->first = slab->next;
+    if (slab->next != NULL)
+        slab->next->previous = slab->previous;
+    else
+        queue->last = slab->previous;
+    slab->next = slab->previous = NULL;
+}
+
+/* ---- counting ---- */
+
+static void
+count_frees(struct thread_heap *heap, uint64_t n)
+{
+    /* The owner alone writes it; who reads sees some moment's value. */
+    store_relaxed(&heap->shared->frees, load_relaxed(&heap->shared->frees) + n);
+}
+
+/* Count the frees since `left` was set, and set it anew. */
+static void
+set_left(struct thread_heap *heap, struct slab *slab, uint32_t left)
+{
+    struct slab_record *record = slab->record;
+    if (record->left_from != record->left)
+        count_frees(heap, record->left_from - record->left);
+    record->left = record->left_from = left;
+}
+
+static uint32_t
+live_blocks(const struct slab *slab)
+{
+    uint32_t free_blocks = 0;
+    for (uint32_t word = 0; word < slab->words; word++)
+        free_blocks += (uint32_t)__builtin_popcountll(load_relaxed(&slab->bits[word]));
+    return slab->blocks - free_blocks;
+}
+
+/* ---- ownership ---- */
+
+static uint64_t
+own_word(const struct thread_heap *heap, const struct slab *slab, uint64_t flags)
+{
+    return heap->me | flags | (uint64_t)slab->index << OWN_INDEX_SHIFT;
+}
+
+/*
+ * Take in what others freed.  The remote bits are cleared after the free bits were set, and only those that were seen; if
+ * others came in between, again.  A bit that is set in both already is a second free of a block: it is dropped.
+ */
+static uint32_t
+harvest(struct thread_heap *heap, struct slab *slab)
+{
+    uint32_t count = 0;
+    for (uint32_t word = 0; word < slab->words; word++) {
+        const uint64_t mask = word_mask(word, slab->blocks);
+        /* Acquire pairs with the release of who freed: its last writes to the block come before our next owner's. */
+        uint64_t seen = load_acquire(&slab->remote[word]);
+        while (seen != 0) {
+            const uint64_t bits = load_relaxed(&slab->bits[word]);
+            count += (uint32_t)__builtin_popcountll(seen & mask & ~bits);
+            store_relaxed(&slab->bits[word], bits | (seen & mask));
+            seen = atomic_fetch_and(&slab->remote[word], ~seen) & ~seen;
+        }
+    }
+    if (count != 0)
+        count_frees(heap, count);
+    return count;
+}
+
+/* Its slices become free, or one is kept for the next slab.  It is in no queue, and has no live block. */
+static void
+retire(struct thread_heap *heap, struct slab *slab)
+{
+    hshm_allocator *a = heap->a;
+    const uint64_t found = slice_make(SLICE_SLAB, 0, slab->slices);
+    set_left(heap, slab, 0);
+    if (heap->spares < SPARE_SLICES && run_keep(a, slab->slice, found, &heap->spare[heap->spares]))
+        heap->spares++;
+    else
+        (void)run_free(a, slab->slice, found);
+    drop_description(heap, slab);
+}
+
+/* A queued slab has no live block.  One is kept for each class, if it is small: the next block may come at once. */
+static void
+queued_is_empty(struct thread_heap *heap, struct slab *slab)
+{
+    if (heap->queues[slab->class].first == slab && slab->next == NULL && slab->slices <= SLAB_BLOCK_SLICES) {
+        set_left(heap, slab, LEFT_UNCOUNTED);
+        return;
+    }
+    dequeue(heap, slab);
+    retire(heap, slab);
+}
+
+static void
+count_queued(struct thread_heap *heap, struct slab *slab)
+{
+    const uint32_t live = live_blocks(slab);
+    if (live == 0)
+        queued_is_empty(heap, slab);
+    else
+        set_left(heap, slab, live);
+}
+
+/* A full slab has free blocks again. */
+static void
+refilled(struct thread_heap *heap, struct slab *slab)
+{
+    store_release(&slab->record->own, own_word(heap, slab, 0));
+    enqueue(heap, slab);
+    count_queued(heap, slab);
+}
+
+static void
+look_at(struct thread_heap *heap, struct slab *slab)
+{
+    const uint32_t freed = slab->place == PLACE_UNUSED ? 0 : harvest(heap, slab);
+    if (freed == 0)
+        return;
+    if (slab->place == PLACE_FULL)
+        refilled(heap, slab);
+    else if (slab->place == PLACE_QUEUED)
+        count_queued(heap, slab);
+}
+
+static void
+read_mail(struct thread_heap *heap)
+{
+    const uint32_t mail_words = heap->a->slab.mail_words;
+    /* Cleared before anything is looked at: who comes later sets it again.  Pairs with the OR in send_mail(). */
+    uint64_t which = atomic_exchange(&heap->shared->mail, 0);
+    for (; which != 0; which &= which - 1) {
+        const uint32_t word = (uint32_t)__builtin_ctzll(which);
+        if (word >= mail_words)
+            break;
+        uint64_t bits = atomic_exchange(&heap->mail[word], 0);
+        for (; bits != 0; bits &= bits - 1) {
+            const uint32_t first = word * WORD_BITS + (uint32_t)__builtin_ctzll(bits);
+            for (uint32_t i = first; i < slab_limit(heap); i += mail_words * WORD_BITS)
+                look_at(heap, slab_at(heap, i));
+        }
+    }
+}
+
+/* ---- taking blocks ---- */
+
+static void
+no_bin(struct thread_heap *heap, uint32_t class)
+{
+    heap->bins[class].word = &thread_no_blocks;
+    heap->current[class] = NULL;
+}
+
+/* Let the bin lead to the slab's next word with free blocks, beginning where it was. */
+static bool
+set_bin(struct thread_heap *heap, struct slab *slab)
+{
+    const struct slab_heap *h = &heap->a->slab;
+    struct hshm_inline_bin *bin = &heap->bins[slab->class];
+    for (uint32_t i = 0; i < slab->words; i++) {
+        uint32_t word = slab->at + i;
+        if (word >= slab->words)
+            word -= slab->words;
+        if (load_relaxed(&slab->bits[word]) == 0)
+            continue;
+        slab->at = word;
+        bin->size = h->sizes[slab->class];
+        bin->base = slice_address(h, slab->slice) + (uint64_t)word * WORD_BITS * bin->size;
+        bin->word = (uint64_t *)(void *)&slab->bits[word];
+        return true;
+    }
+    return false;
+}
+
+static void
+make_current(struct thread_heap *heap, struct slab *slab)
+{
+    set_left(heap, slab, LEFT_UNCOUNTED);
+    slab->place = PLACE_CURRENT;
+    heap->current[slab->class] = slab;
+}
+
+/* The current slab has no free bit.  False: something came back just then, and it goes on. */
+static bool
+make_full(struct thread_heap *heap, struct slab *slab)
+{
+    atomic_store(&slab->record->own, own_word(heap, slab, SLAB_FULL));
+    if (harvest(heap, slab) != 0) {
+        store_release(&slab->record->own, own_word(heap, slab, 0));
+        return false;
+    }
+    set_left(heap, slab, 0);
+    slab->place = PLACE_FULL;
+    no_bin(heap, slab->class);
+    return true;
+}
+
+static struct slab *
+next_queued(struct thread_heap *heap, uint32_t class)
+{
+    struct slab *slab = heap->queues[class].first;
+    if (slab != NULL)
+        dequeue(heap, slab);
+    return slab;
+}
+
+/* Is there an orphan in this slice, of this class?  Then it is ours. */
+static struct slab *
+adopt_slice(struct thread_heap *heap, uint64_t slice, uint32_t class)
+{
+    struct slab_heap *h = &heap->a->slab;
+    const uint64_t found = load_acquire(&h->slices[slice]);
+    struct slab_record *record = record_of(h, slice);
+    uint64_t nobodys = SLAB_IS;
+    if (slice_state(found) != SLICE_SLAB || load_acquire(&record->own) != nobodys)
+        return NULL;
+    struct slab *slab = take_description(heap);
+    if (slab == NULL)
+        return NULL;
+    /* Acquire pairs with the release of who left it: its bits and its record. */
+    if (!cas_seq_cst(&record->own, &nobodys, own_word(heap, slab, 0))) {
+        drop_description(heap, slab);
+        return NULL;
+    }
+    if (!slab_record_is_sound(h, slice, found) || load_relaxed(&record->class) != class) {
+        store_release(&record->own, SLAB_IS); /* of another class, or damaged: left where it is */
+        drop_description(heap, slab);
+        return NULL;
+    }
+    describe(slab, h, slice, slice_count(found), class);
+    for (uint32_t word = 0; word < slab->words; word++)
+        store_relaxed(&slab->bits[word], load_relaxed(&slab->bits[word]) & word_mask(word, slab->blocks));
+    record->left = record->left_from = LEFT_UNCOUNTED;
+    (void)harvest(heap, slab);
+    return slab;
+}
+
+static struct slab *
+adopt(struct thread_heap *heap, uint32_t class)
+{
+    struct slab_heap *h = &heap->a->slab;
+    for (int tries = 0; tries < ADOPTIONS_AT_ONCE; tries++) {
+        const uint64_t taken = shelf_take(h, class);
+        if (taken == 0)
+            return NULL;
+        struct slab *slab = adopt_slice(heap, taken - 1, class);
+        if (slab != NULL)
+            return slab;
+    }
+    return NULL;
+}
+
+static struct slab *
+make_slab(struct thread_heap *heap, uint32_t class)
+{
+    hshm_allocator *a = heap->a;
+    struct claim claim;
+    struct slab *slab = take_description(heap);
+    if (slab == NULL)
+        return NULL;
+    if (heap->spares > 0 && a->slab.cuts[class].slices == 1)
+        claim = heap->spare[--heap->spares];
+    else if (!slab_claim(a, class, &claim)) {
+        drop_description(heap, slab);
+        return NULL;
+    }
+    describe(slab, &a->slab, claim.first, claim.count, class);
+    slab_begin(a, &claim, class, own_word(heap, slab, 0));
+    return slab;
+}
+
+/* Give back what this thread keeps for later, and look at all its slabs.  True if anything became free. */
+static bool
+squeeze(struct thread_heap *heap)
+{
+    bool found = heap->spares > 0;
+    while (heap->spares > 0)
+        run_unclaim(heap->a, &heap->spare[--heap->spares]);
+    for (uint32_t i = 0; i < slab_limit(heap); i++) {
+        struct slab *slab = slab_at(heap, i);
+        if (slab->place == PLACE_UNUSED)
+            continue;
+        found |= harvest(heap, slab) != 0;
+        if (live_blocks(slab) != 0) {
+            if (slab->place == PLACE_QUEUED)
+                count_queued(heap, slab);
+            else if (slab->place == PLACE_FULL && live_blocks(slab) < slab->blocks)
+                refilled(heap, slab);
+            continue;
+        }
+        if (slab->place == PLACE_QUEUED)
+            dequeue(heap, slab);
+        else if (slab->place == PLACE_CURRENT)
+            no_bin(heap, slab->class);
+        (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
+        set_left(heap, slab, 0);
+        drop_description(heap, slab);
+        found = true;
+    }
+    return found;
+}
+
+/* The bin of a larger class that has a free block, when there is no room for a slab of the right one. */
+static bool
+take_larger(struct thread_heap *heap, uint32_t class, void **ret_block)
+{
+    const uint32_t end = class + LARGER_CLASSES < heap->a->slab.classes ? class + LARGER_CLASSES : heap->a->slab.classes;
+    for (uint32_t larger = class + 1; larger < end; larger++) {
+        if (hshm_inline_take(&heap->bins[larger], ret_block))
+            return true;
+        struct slab *slab = heap->current[larger];
+        if (slab == NULL && (slab = next_queued(heap, larger)) != NULL)
+            make_current(heap, slab);
+        if (slab != NULL && set_bin(heap, slab))
+            return hshm_inline_take(&heap->bins[larger], ret_block);
+    }
+    return false;
+}
+
+/* A slab with free blocks for a class that has none; NULL without any. */
+static struct slab *
+find_slab(struct thread_heap *heap, uint32_t class)
+{
+    struct slab *slab = next_queued(heap, class);
+    if (slab == NULL)
+        slab = adopt(heap, class);
+    return slab != NULL ? slab : make_slab(heap, class);
+}
+
+/* The bin has run out.  False when there is no memory. */
+static bool
+refill(struct thread_heap *heap, uint32_t class)
+{
+    for (int desperate = 0; desperate < 3;) {
+        if (load_relaxed(&heap->shared->mail) != 0)
+            read_mail(heap);
+        struct slab *slab = heap->current[class];
+        if (slab != NULL) {
+            if (set_bin(heap, slab) || (harvest(heap, slab) != 0 && set_bin(heap, slab)))
+                return true;
+            if (!make_full(heap, slab))
+                continue;
+        }
+        slab = find_slab(heap, class);
+        if (slab != NULL) {
+            (void)harvest(heap, slab);
+            make_current(heap, slab);
+            continue;
+        }
+        /* No room.  First what this thread holds, then what the dead left. */
+        if (desperate == 0)
+            (void)squeeze(heap);
+        else if (desperate == 1)
+            (void)slab_recover(heap->a);
+        desperate++;
+    }
+    return false;
+}
+
+/* ---- a thread's heap ---- */
+
+static bool
+take_slot(hshm_allocator *a, uint32_t *ret_slot)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t mine = 1 | (uint64_t)a->process << THREAD_OWNER_SHIFT;
+    for (uint32_t slot = 0; slot < h->thread_slots; slot++) {
+        uint64_t nobody = 0;
+        if (load_relaxed(&h->threads[slot].owner) != 0 || !cas_seq_cst(&h->threads[slot].owner, &nobody, mine))
+            continue;
+        uint64_t high = load_relaxed(&h->root->threads_high);
+        while (high <= slot && !cas_seq_cst(&h->root->threads_high, &high, slot + UINT64_C(1)))
+            ;
+        *ret_slot = slot;
+        return true;
+    }
+    return false;
+}
+
+static void
+fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
+{
+    struct slab_heap *h = &a->slab;
+    heap->a = a;
+    heap->slot = slot;
+    heap->shared = &h->threads[slot];
+    heap->mail = &h->mail[(uint64_t)slot * h->mail_words];
+    heap->me = SLAB_IS | (slot + UINT64_C(1)) << OWN_SLOT_SHIFT;
+    for (uint32_t class = 0; class < h->classes; class++)
+        heap->bins[class].word = &thread_no_blocks;
+    for (size_t units = 0; units < COUNTOF(heap->fast.direct); units++)
+        heap->fast.direct[units] = &heap->bins[slab_class(h, units << HSHM_INLINE_UNIT_SHIFT)];
+    heap->next = h->heaps;
+    heap->back = &h->heaps;
+    if (heap->next != NULL)
+        heap->next->back = &heap->next;
+    h->heaps = heap;
+}
+
+static void
+forget_heap(struct thread_heap *heap)
+{
+    *heap->back = heap->next;
+    if (heap->next != NULL)
+        heap->next->back = heap->back;
+    for (uint32_t i = 0; i < heap->chunk_count; i++)
+        pages_give(heap->chunks[i], CHUNK_SLABS * sizeof(struct slab));
+    pages_give(heap->chunks, heap->chunk_room * sizeof *heap->chunks);
+    pages_give(heap, sizeof *heap);
+}
+
+/* A slab becomes an orphan, or free. */
+static void
+leave_slab(struct thread_heap *heap, struct slab *slab)
+{
+    struct slab_heap *h = &heap->a->slab;
+    (void)harvest(heap, slab);
+    set_left(heap, slab, 0);
+    if (live_blocks(slab) == 0) {
+        (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
+        return;
+    }
+    /* Then look once more: who freed a block before this store has looked at `own` before, too. */
+    atomic_store(&slab->record->own, SLAB_IS);
+    bool has_free = live_blocks(slab) < slab->blocks;
+    for (uint32_t word = 0; word < slab->words; word++)
+        has_free |= load_seq_cst(&slab->remote[word]) != 0;
+    if (has_free)
+        shelf_put(h, slab->class, slab->slice);
+    /* If it was adopted in between, that is not our slab any more, and not NOBODY's. */
+    (void)slab_retire_orphan(heap->a, slab->slice);
+}
+
+/* Under the thread_table lock: the thread ends, or its handle does. */
+static void
+end_heap(struct hshm_inline_heap *fast)
+{
+    struct thread_heap *heap = (struct thread_heap *)(void *)fast;
+    while (heap->spares > 0)
+        run_unclaim(heap->a, &heap->spare[--heap->spares]);
+    for (uint32_t i = 0; i < slab_limit(heap); i++) {
+        struct slab *slab = slab_at(heap, i);
+        if (slab->place != PLACE_UNUSED)
+            leave_slab(heap, slab);
+    }
+    store_release(&heap->shared->owner, 0);
+    forget_heap(heap);
+}
+
+/* For heaps that have no entry in the thread's table: a thread ends. */
+static void
+end_keyed_heap(void *heap)
+{
+    thread_table_lock();
+    end_heap(heap);
+    thread_table_unlock();
+}
+
+/* The calling thread's heap, or NULL if it has none. */
+static struct thread_heap *
+heap_of(const hshm_allocator *a)
+{
+    if (a->slab.index < 0)
+        return pthread_getspecific(a->slab.key);
+    struct hshm_inline_heap *fast = hshm_inline_thread(&a->view)->heap;
+    return fast == &thread_no_heap ? NULL : (struct thread_heap *)(void *)fast;
+}
+
+static hshm_status
+no_slot(const hshm_allocator *a)
+{
+    return fail(HSHM_E_LIMIT,
+                "the heap %u.%u has %u slots for threads, and all are taken by live ones; let threads end, share the "
+                "work among fewer, or use a larger region or HSHM_ALLOCATOR_SCALABLE_PAGE",
+                a->id.major, a->id.minor, a->slab.thread_slots);
+}
+
+static struct thread_heap *
+make_heap(hshm_allocator *a)
+{
+    uint32_t slot = 0;
+    if (!take_slot(a, &slot) && !(slab_recover(a) && take_slot(a, &slot))) {
+        (void)no_slot(a);
+        return NULL;
+    }
+    struct thread_heap *heap = pages_take(sizeof *heap);
+    if (heap == NULL) {
+        store_release(&a->slab.threads[slot].owner, 0);
+        (void)fail(HSHM_E_NOSPC, "no memory for a thread's part of the heap %u.%u: %zu bytes", a->id.major, a->id.minor,
+                   sizeof *heap);
+        return NULL;
+    }
+    thread_table_lock();
+    fill_heap(heap, a, slot);
+    if (a->slab.index >= 0)
+        thread_entry_set(a->slab.index, &heap->fast, heap->me, end_heap);
+    thread_table_unlock();
+    /* These may call malloc, which may be us: the heap is in its place by now. */
+    if (a->slab.index >= 0)
+        thread_watch_end();
+    else
+        (void)pthread_setspecific(a->slab.key, heap);
+    return heap;
+}
+
+/* ---- the calls ---- */
+
+static NO_INLINE void *
+out_of_memory(struct thread_heap *heap, size_t size, uint32_t class)
+{
+    void *block;
+    if (take_larger(heap, class, &block))
+        return block;
+    return slab_no_room(heap->a, size);
+}
+
+static void *
+take_class(hshm_allocator *a, uint32_t class, size_t size)
+{
+    struct thread_heap *heap = heap_of(a);
+    if (UNLIKELY(heap == NULL)) {
+        heap = make_heap(a);
+        if (heap == NULL) {
+            slab_count_failure(a);
+            return NULL;
+        }
+    }
+    void *block;
+    while (UNLIKELY(!hshm_inline_take(&heap->bins[class], &block))) {
+        if (!refill(heap, class))
+            return out_of_memory(heap, size, class);
+    }
+    return block;
+}
+
+/* Large blocks belong to no thread; but this thread may hold what one needs. */
+static void *
+take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
+{
+    void *block = large_take(a, size, alignment, ret_zero);
+    struct thread_heap *heap = heap_of(a);
+    if (block == NULL && heap != NULL && squeeze(heap))
+        block = large_take(a, size, alignment, ret_zero);
+    if (block == NULL && slab_recover(a))
+        block = large_take(a, size, alignment, ret_zero);
+    return block != NULL ? block : slab_no_room(a, size);
+}
+
+static NO_INLINE void *
+thread_malloc_other(hshm_allocator *a, size_t size)
+{
+    bool zero;
+    if (size > a->slab.max_size)
+        return take_large(a, size, 1, &zero);
+    return take_class(a, slab_class(&a->slab, size), size);
+}
+
+static void *
+thread_malloc(hshm_allocator *a, size_t size)
+{
+    if (LIKELY(size <= HSHM_INLINE_MAX)) {
+        const size_t units = (size + GRANULE - 1) / GRANULE;
+        void *block;
+        if (LIKELY(hshm_inline_take(hshm_inline_thread(&a->view)->heap->direct[units], &block)))
+            return block;
+    }
+    return thread_malloc_other(a, size);
+}
+
+static void *
+thread_aligned(hshm_allocator *a, size_t size, size_t alignment)
+{
+    uint32_t class;
+    bool zero;
+    if (slab_class_aligned(a, size, alignment, &class))
+        return take_class(a, class, size);
+    return take_large(a, size, alignment, &zero);
+}
+
+static void *
+thread_zeroed(hshm_allocator *a, size_t size)
+{
+    bool zero = false;
+    void *block = size > a->slab.max_size ? take_large(a, size, 1, &zero) : thread_malloc(a, size);
+    return block == NULL || zero ? block : memset(block, 0, size);
+}
+
+/* ---- giving blocks back ---- */
+
+static bool
+free_own(struct thread_heap *heap, struct slab *slab, uint32_t block)
+{
+    const uint64_t bit = UINT64_C(1) << block % WORD_BITS;
+    bits_word *word = &slab->bits[block / WORD_BITS];
+    const uint64_t bits = load_relaxed(word);
+    if ((bits & bit) != 0 || (load_relaxed(&slab->remote[block / WORD_BITS]) & bit) != 0)
+        return false;
+    store_relaxed(word, bits | bit);
+    if (slab->place == PLACE_FULL) {
+        count_frees(heap, 1);
+        refilled(heap, slab);
+        return true;
+    }
+    /* At 0 the short path has counted this free already. */
+    if (slab->record->left > 0)
+        slab->record->left--;
+    if (slab->record->left > 0)
+        return true;
+    if (slab->place == PLACE_CURRENT)
+        set_left(heap, slab, LEFT_UNCOUNTED);
+    else
+        count_queued(heap, slab);
+    return true;
+}
+
+/* Pairs with the exchanges in read_mail(): the owner clears first and looks then. */
+static void
+send_mail(struct slab_heap *h, uint64_t own)
+{
+    const uint64_t slot = (own >> OWN_SLOT_SHIFT & 0xffffff) - 1;
+    if (slot >= h->thread_slots)
+        return;
+    const uint32_t bit = (uint32_t)(own >> OWN_INDEX_SHIFT) % (h->mail_words * WORD_BITS);
+    (void)atomic_fetch_or(&h->mail[slot * h->mail_words + bit / WORD_BITS], UINT64_C(1) << bit % WORD_BITS);
+    (void)atomic_fetch_or(&h->threads[slot].mail, UINT64_C(1) << bit / WORD_BITS);
+}
+
+static bool
+free_remote(hshm_allocator *a, const struct block_place *place)
+{
+    struct slab_heap *h = &a->slab;
+    const uint32_t at = place->block / WORD_BITS;
+    const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
+    const uint64_t bits = load_acquire(&bits_of(place->record)[at]);
+    if ((bits & bit) != 0)
+        return false;
+    /* Sequentially consistent, and the owner is asked for afterwards: see "Mail" above. */
+    const uint64_t before = atomic_fetch_or(&remote_of(h, place->record)[at], bit);
+    if ((before & bit) != 0)
+        return false;
+    const uint64_t own = load_seq_cst(&place->record->own);
+    const uint32_t blocks = load_relaxed(&place->record->blocks);
+    const bool word_is_free = (bits | before | bit) == word_mask(at, blocks);
+    if ((own >> OWN_SLOT_SHIFT & 0xffffff) != 0) {
+        if (((own & SLAB_FULL) != 0 && before == 0) || word_is_free)
+            send_mail(h, own);
+        return true;
+    }
+    if (own != SLAB_IS)
+        return true;
+    if (before == 0)
+        shelf_put(h, load_relaxed(&place->record->class) % h->classes, place->slice);
+    if (word_is_free)
+        (void)slab_retire_orphan(a, place->slice);
+    return true;
+}
+
+static bool
+free_block(hshm_allocator *a, const struct block_place *place)
+{
+    if (slice_state(place->found) == SLICE_RUN)
+        return large_give(a, place);
+    struct thread_heap *heap = heap_of(a);
+    const uint64_t own = load_acquire(&place->record->own);
+    if (heap != NULL && ((own ^ heap->me) & UINT64_C(0xffffff00)) == 0) {
+        const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
+        struct slab *slab = index < slab_limit(heap) ? slab_at(heap, index) : NULL;
+        if (slab != NULL && slab->place != PLACE_UNUSED && slab->record == place->record && place->block < slab->blocks)
+            return free_own(heap, slab, place->block);
+    }
+    return free_remote(a, place);
+}
+
+static NO_INLINE hshm_status
+thread_free_other(hshm_allocator *a, void *addr)
+{
+    struct block_place place;
+    if (addr == NULL || (slab_find(a, addr, &place) && free_block(a, &place)))
+        return HSHM_OK;
+    return allocator_bad_free(a, addr);
+}
+
+static hshm_status
+thread_free(hshm_allocator *a, void *addr)
+{
+    return LIKELY(hshm_inline_give(&a->view, addr)) ? HSHM_OK : thread_free_other(a, addr);
+}
+
+static hshm_status
+thread_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
+{
+    struct thread_heap *heap = heap_of(a);
+    if (heap != NULL)
+        (void)squeeze(heap);
+    (void)slab_recover(a);
+    return run_trim(a, keep, ret_bytes);
+}
+
+/* ---- handles ---- */
+
+static hshm_status
+thread_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
+{
+    return slab_layout(wish, "ThreadLocal", true, ret_layout);
+}
+
+static hshm_status
+begin_handle(hshm_allocator *a)
+{
+    struct slab_heap *h = &a->slab;
+    h->index = a->read_only ? -1 : thread_index_take();
+    a->view.thread_off = thread_offset(h->index);
+    if (h->index < 0 && !a->read_only && pthread_key_create(&h->key, end_keyed_heap) != 0)
+        return fail(HSHM_E_NOSPC,
+                    "this process has no thread-specific storage left for one more ThreadLocal heap; close some, or use "
+                    "HSHM_ALLOCATOR_SCALABLE_PAGE");
+    return HSHM_OK;
+}
+
+static hshm_status
+thread_init(hshm_allocator *a, const struct heap_wish *wish)
+{
+    slab_init(a, wish, true);
+    return begin_handle(a);
+}
+
+static hshm_status
+thread_open(hshm_allocator *a, const char *name)
+{
+    const hshm_status status = slab_open(a, name, true);
+    return status == HSHM_OK ? begin_handle(a) : status;
+}
+
+static void
+thread_close(hshm_allocator *a)
+{
+    struct slab_heap *h = &a->slab;
+    if (a->read_only)
+        return;
+    thread_table_lock();
+    while (h->heaps != NULL)
+        end_heap(&h->heaps->fast);
+    thread_index_give(h->index);
+    thread_table_unlock();
+    if (h->index < 0)
+        (void)pthread_key_delete(h->key);
+}
+
+/*
+ * The parent's threads keep their slots, and this process has none of them; but of private memory it has a copy, in which its
+ * one thread goes on, and what the others owned is nobody's.  Under the thread_table lock, as all around fork().
+ */
+static void
+thread_fork_child(hshm_allocator *a)
+{
+    struct thread_heap *mine = a->read_only ? NULL : heap_of(a);
+    struct thread_heap *next;
+    for (struct thread_heap *heap = a->slab.heaps; heap != NULL; heap = next) {
+        next = heap->next;
+        if (a->private_memory && heap == mine)
+            continue;
+        if (a->private_memory)
+            slab_recover_thread(a, heap->slot);
+        forget_heap(heap);
+    }
+    if (mine == NULL || a->private_memory)
+        return;
+    if (a->slab.index >= 0)
+        thread_entry_clear(a->slab.index);
+    else
+        (void)pthread_setspecific(a->slab.key, NULL);
+}
+
+const struct allocator_ops alloc_thread_local_ops = {
+    .malloc = thread_malloc,
+    .free = thread_free,
+    .aligned = thread_aligned,
+    .realloc = slab_realloc,
+    .zeroed = thread_zeroed,
+    .usable_size = slab_usable_size,
+    .visit = slab_visit,
+    .trim = thread_trim,
+    .stats = slab_stats,
+    .check = slab_check,
+    .kind = HSHM_ALLOCATOR_THREAD_LOCAL,
+    .title = "ThreadLocal",
+    .needs = TAKES_MIN_BLOCK,
+    .layout = thread_layout,
+    .check_layout = slab_check_layout,
+    .init = thread_init,
+    .open = thread_open,
+    .recover = slab_recover_process,
+    .close = thread_close,
+    .fork_child = thread_fork_child,
+};

@@ -1,0 +1,458 @@
+/*
+ * run.c - slices: claiming neighbouring ones, making them free, giving their pages back.
+ *
+ * The truth is one word a slice (format/slab_format.h).  Making something of slices, in steps (">" = others see it):
+ *     1. > each word: ZERO or DIRTY -> CLAIMED by this process (CAS)   a kill: the claims of a dead process are free
+ *     2.   record and bits of the first slice, REST in the others      the same
+ *     3. > first word: SLAB or RUN                                     now it is one
+ * Making it free:
+ *     1. > first word -> FREEING by this process (CAS)                 now it is no block; a kill: finished by recovery
+ *     2. > the other words -> DIRTY, then the first
+ * So coalescing is implicit: what is free is a row of free words, whoever freed which.
+ *
+ * One bit a slice says "taken", for finding free rows fast.  It follows the word: who changes a word sets the bit after it
+ * and looks at the word once more; a bit that a kill left wrong is found when a claim fails, or made anew before memory is
+ * said to be out.  The lowest free place is taken first, so that the pages in use stay few and hot.
+ *
+ * Locking: none.  Not here: what a slab's blocks are; whose a slab is.
+ */
+#include "allocator/allocator.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "sync/clock.h"
+
+enum {
+    TRIM_BATCH_SLICES = 256,      /* claimed at once while their pages go: others must not be short of much      */
+    DIRTY_FLOOR_SLICES = 128,     /* free slices that may keep their pages, whatever is in use                   */
+    DIRTY_SHARE = 4,              /* ... and one for so many in use                                              */
+    DIRTY_PATIENCE_MS = 500       /* too many for so long: memory that comes and goes is not worth giving back   */
+};
+
+static uint64_t
+claimed_word(const hshm_allocator *a, bool dirty)
+{
+    return slice_make(SLICE_CLAIMED, a->process, dirty);
+}
+
+uint64_t
+run_high(const struct slab_heap *h)
+{
+    return min_u64(load_acquire(&h->root->high), h->count);
+}
+
+void
+run_sync_taken(const struct slab_heap *h, uint64_t slice)
+{
+    _Atomic uint64_t *word = &h->taken[slice / WORD_BITS];
+    const uint64_t bit = UINT64_C(1) << slice % WORD_BITS;
+    bool is_free;
+    do {
+        /* Sequentially consistent, here and in the callers' changes: of two who follow different words, the later sees. */
+        is_free = slice_is_free(load_seq_cst(&h->slices[slice]));
+        if (is_free && (load_seq_cst(word) & bit) != 0)
+            (void)atomic_fetch_and(word, ~bit);
+        else if (!is_free && (load_seq_cst(word) & bit) == 0)
+            (void)atomic_fetch_or(word, bit);
+    } while (slice_is_free(load_seq_cst(&h->slices[slice])) != is_free);
+}
+
+static void
+lower_lowest(const struct slab_heap *h, uint64_t slice)
+{
+    uint64_t lowest = load_relaxed(&h->root->lowest);
+    while (lowest > slice / WORD_BITS && !cas_seq_cst(&h->root->lowest, &lowest, slice / WORD_BITS))
+        ;
+}
+
+static void
+raise_to(_Atomic uint64_t *word, uint64_t value)
+{
+    uint64_t now = load_relaxed(word);
+    while (now < value && !cas_seq_cst(word, &now, value))
+        ;
+}
+
+/* Derived counters: a kill may leave them wrong until recovery counts anew; never below 0. */
+static void
+subtract(_Atomic uint64_t *counter, uint64_t n)
+{
+    uint64_t now = load_relaxed(counter);
+    while (!cas_seq_cst(counter, &now, now > n ? now - n : 0))
+        ;
+}
+
+static void
+note_taken(const struct slab_heap *h, uint64_t end, uint64_t count, uint64_t dirty)
+{
+    raise_to(&h->root->high, end);
+    raise_to(&h->root->peak, atomic_fetch_add(&h->root->used, count) + count);
+    if (dirty != 0)
+        subtract(&h->root->dirty, dirty);
+}
+
+static bool
+claim_slice(hshm_allocator *a, uint64_t slice, bool *ret_dirty)
+{
+    slice_word *word = &a->slab.slices[slice];
+    uint64_t found = load_relaxed(word);
+    *ret_dirty = slice_state(found) == SLICE_DIRTY;
+    /* Acquire pairs with the release in set_free(): what the last owner did to the slice is done. */
+    return slice_is_free(found) && cas_seq_cst(word, &found, claimed_word(a, *ret_dirty));
+}
+
+/* Make a slice free whose word is ours to write.  Release pairs with the acquire in claim_slice(). */
+static void
+set_free(const struct slab_heap *h, uint64_t slice, bool dirty)
+{
+    atomic_store(&h->slices[slice], dirty ? slice_make(SLICE_DIRTY, 0, 0) : 0);
+    run_sync_taken(h, slice);
+}
+
+/* Claims [first, first + count), or nothing: then *ret_failed is the slice that was not free. */
+static bool
+claim_row(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_claim, uint64_t *ret_failed)
+{
+    struct slab_heap *h = &a->slab;
+    uint64_t dirty = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        bool was_dirty;
+        if (!claim_slice(a, first + i, &was_dirty)) {
+            *ret_failed = first + i;
+            while (i-- > 0)
+                set_free(h, first + i, slice_count(load_relaxed(&h->slices[first + i])) != 0);
+            run_sync_taken(h, *ret_failed);
+            return false;
+        }
+        dirty += was_dirty;
+    }
+    for (uint64_t i = 0; i < count; i++)
+        run_sync_taken(h, first + i);
+    note_taken(h, first + count, count, dirty);
+    *ret_claim = (struct claim){ first, count, dirty == 0 };
+    return true;
+}
+
+/* ---- finding room ---- */
+
+/* The first slice at or above `from` whose bit is `bit`; `end` if there is none. */
+static uint64_t
+next_slice(const struct slab_heap *h, uint64_t from, uint64_t end, bool taken)
+{
+    const uint64_t flip = taken ? 0 : UINT64_MAX;
+    for (uint64_t at = from; at < end; at = align_down(at, WORD_BITS) + WORD_BITS) {
+        const uint64_t found = (load_relaxed(&h->taken[at / WORD_BITS]) ^ flip) & UINT64_MAX << at % WORD_BITS;
+        if (found != 0)
+            return min_u64(align_down(at, WORD_BITS) + (uint64_t)__builtin_ctzll(found), end);
+    }
+    return end;
+}
+
+/* The first slice at or above `slice` that begins at a multiple of `alignment`, in this process; may lie beyond all. */
+static uint64_t
+align_slice(const struct slab_heap *h, uint64_t slice, uint64_t alignment)
+{
+    const uint64_t misfit = (uintptr_t)slice_address(h, slice) & (alignment - 1);
+    return misfit == 0 ? slice : slice + ((alignment - misfit) >> h->shift);
+}
+
+static bool
+claim_one(hshm_allocator *a, struct claim *ret_claim)
+{
+    struct slab_heap *h = &a->slab;
+    uint64_t lowest = load_seq_cst(&h->root->lowest);
+    uint64_t failed;
+    uint64_t at = lowest < h->taken_words ? lowest * WORD_BITS : h->count;
+    for (at = next_slice(h, at, h->count, false); at < h->count; at = next_slice(h, at + 1, h->count, false)) {
+        if (!claim_row(a, at, 1, ret_claim, &failed))
+            continue;
+        if (lowest < at / WORD_BITS) /* unless it was lowered meanwhile */
+            (void)cas_seq_cst(&h->root->lowest, &lowest, at / WORD_BITS);
+        return true;
+    }
+    return false;
+}
+
+bool
+run_claim(hshm_allocator *a, uint64_t count, uint64_t alignment, struct claim *ret_claim)
+{
+    struct slab_heap *h = &a->slab;
+    if (count == 1 && alignment <= UINT64_C(1) << h->shift)
+        return claim_one(a, ret_claim);
+    if (count > h->count)
+        return false;
+    const uint64_t lowest = load_seq_cst(&h->root->lowest);
+    uint64_t at = lowest < h->taken_words ? lowest * WORD_BITS : h->count;
+    while (at < h->count) {
+        const uint64_t begin = next_slice(h, at, h->count, false);
+        const uint64_t first = align_slice(h, begin, alignment);
+        if (first > h->count - count)
+            return false;
+        uint64_t taken = next_slice(h, begin, first + count, true);
+        if (taken == first + count && claim_row(a, first, count, ret_claim, &taken))
+            return true;
+        at = taken + 1;
+    }
+    return false;
+}
+
+/* ---- making something of it ---- */
+
+void
+run_publish(hshm_allocator *a, const struct claim *claim, enum slice_state state)
+{
+    struct slab_heap *h = &a->slab;
+    for (uint64_t i = 1; i < claim->count; i++)
+        store_relaxed(&h->slices[claim->first + i], slice_make(SLICE_REST, 0, i));
+    /* Release pairs with the acquire in slab_find(): who sees a slab or run sees its record and its further slices. */
+    store_release(&h->slices[claim->first], slice_make(state, 0, claim->count));
+}
+
+void
+run_unclaim(hshm_allocator *a, const struct claim *claim)
+{
+    struct slab_heap *h = &a->slab;
+    uint64_t dirty = 0;
+    for (uint64_t i = 0; i < claim->count; i++) {
+        const bool was_dirty = slice_count(load_relaxed(&h->slices[claim->first + i])) != 0;
+        dirty += was_dirty;
+        set_free(h, claim->first + i, was_dirty);
+    }
+    subtract(&h->root->used, claim->count);
+    (void)atomic_fetch_add(&h->root->dirty, dirty);
+    lower_lowest(h, claim->first);
+}
+
+/* ---- giving pages back ---- */
+
+static bool
+can_give_back(const hshm_allocator *a)
+{
+    const struct allocator_system *system = &a->system;
+    return system->give_back != NULL && !system->reserved && UINT64_C(1) << a->slab.shift >= system->page_size;
+}
+
+/* Give the pages of a claim back, and make it free. */
+static hshm_status
+give_back(hshm_allocator *a, const struct claim *claim)
+{
+    struct slab_heap *h = &a->slab;
+    const struct allocator_system *system = &a->system;
+    const hshm_status status = system->give_back(system->arg, a->layout.data_off + (claim->first << h->shift),
+                                                 claim->count << h->shift);
+    for (uint64_t i = 0; i < claim->count; i++)
+        set_free(h, claim->first + i, status != HSHM_OK);
+    subtract(&h->root->used, claim->count);
+    if (status != HSHM_OK)
+        (void)atomic_fetch_add(&h->root->dirty, claim->count);
+    lower_lowest(h, claim->first);
+    return status;
+}
+
+/* Claim a row of dirty slices that ends below `end`: how many, downwards, at most a batch. */
+static uint64_t
+claim_dirty_below(hshm_allocator *a, uint64_t end, uint64_t most)
+{
+    struct slab_heap *h = &a->slab;
+    uint64_t count = 0;
+    while (count < most && count < end) {
+        bool dirty;
+        slice_word *word = &h->slices[end - count - 1];
+        if (slice_state(load_relaxed(word)) != SLICE_DIRTY || !claim_slice(a, end - count - 1, &dirty))
+            break;
+        run_sync_taken(h, end - count - 1);
+        count++;
+    }
+    if (count > 0)
+        note_taken(h, end, count, count);
+    return count;
+}
+
+/* From the top downwards: what lies low is what the next slabs will use. */
+hshm_status
+run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
+{
+    struct slab_heap *h = &a->slab;
+    *ret_bytes = 0;
+    if (!can_give_back(a))
+        return fail(HSHM_E_NOTSUP, "the heap %u.%u cannot be trimmed: its memory %s", a->id.major, a->id.minor,
+                    a->system.give_back == NULL ? "is the caller's array"
+                    : a->system.reserved
+                        ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
+                        : "has slices smaller than the system's pages (create it larger)");
+    const uint64_t keep_slices = keep >> h->shift;
+    for (uint64_t end = run_high(h); end > 0;) {
+        const uint64_t dirty = load_relaxed(&h->root->dirty);
+        if (dirty <= keep_slices)
+            break;
+        const uint64_t count = claim_dirty_below(a, end, min_u64(dirty - keep_slices, TRIM_BATCH_SLICES));
+        if (count == 0) {
+            end--;
+            continue;
+        }
+        end -= count;
+        const hshm_status status = give_back(a, &(struct claim){ end, count, false });
+        if (status != HSHM_OK)
+            return status;
+        *ret_bytes += count << h->shift;
+    }
+    return HSHM_OK;
+}
+
+/* Slices became free: if too many have been so for long, give half of what is too much back. */
+static void
+trim_by_age(hshm_allocator *a)
+{
+    struct slab_root *root = a->slab.root;
+    const uint64_t dirty = load_relaxed(&root->dirty);
+    const uint64_t enough = load_relaxed(&root->used) / DIRTY_SHARE + DIRTY_FLOOR_SLICES;
+    uint64_t since = load_relaxed(&root->dirty_since);
+    if (dirty <= enough || !can_give_back(a)) {
+        if (since != 0)
+            store_relaxed(&root->dirty_since, 0);
+        return;
+    }
+    const uint64_t now = clock_monotonic_ns() / 1000000;
+    if (since == 0 || since > now) {
+        store_relaxed(&root->dirty_since, now);
+        return;
+    }
+    uint64_t bytes;
+    if (now - since >= DIRTY_PATIENCE_MS && cas_seq_cst(&root->dirty_since, &since, now))
+        (void)run_trim(a, (enough + (dirty - enough) / 2) << a->slab.shift, &bytes);
+}
+
+/* ---- making it free ---- */
+
+/* The further slices of a slab or run that begins at `first`, as far as they still are that. */
+static void
+free_rest(const struct slab_heap *h, uint64_t first, uint64_t count)
+{
+    for (uint64_t i = 1; i < count && first + i < h->count; i++) {
+        const uint64_t word = load_relaxed(&h->slices[first + i]);
+        if (slice_state(word) == SLICE_REST && slice_count(word) == i)
+            set_free(h, first + i, true);
+    }
+}
+
+static bool
+begin_free(hshm_allocator *a, uint64_t first, uint64_t found)
+{
+    const uint64_t freeing = slice_make(SLICE_FREEING, a->process, slice_count(found));
+    if (!cas_seq_cst(&a->slab.slices[first], &found, freeing))
+        return false;
+    store_release(&record_of(&a->slab, first)->own, 0);
+    return true;
+}
+
+bool
+run_free(hshm_allocator *a, uint64_t first, uint64_t found)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t count = slice_count(found);
+    if (!begin_free(a, first, found))
+        return false;
+    free_rest(h, first, count);
+    set_free(h, first, true);
+    subtract(&h->root->used, count);
+    (void)atomic_fetch_add(&h->root->dirty, count);
+    lower_lowest(h, first);
+    trim_by_age(a);
+    return true;
+}
+
+bool
+run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_claim)
+{
+    if (slice_count(found) != 1 || !begin_free(a, first, found))
+        return false;
+    store_release(&a->slab.slices[first], claimed_word(a, true));
+    *ret_claim = (struct claim){ first, 1, false };
+    return true;
+}
+
+void
+run_finish_free(hshm_allocator *a, uint64_t first, uint64_t found)
+{
+    struct slab_heap *h = &a->slab;
+    store_release(&record_of(h, first)->own, 0);
+    free_rest(h, first, slice_count(found));
+    run_drop(a, first, found);
+}
+
+void
+run_drop(hshm_allocator *a, uint64_t slice, uint64_t found)
+{
+    struct slab_heap *h = &a->slab;
+    store_release(&record_of(h, slice)->own, 0);
+    if (cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_DIRTY, 0, 0))) {
+        run_sync_taken(h, slice);
+        lower_lowest(h, slice);
+    }
+}
+
+/* ---- growing and shrinking in place ---- */
+
+/*
+ * Larger: claim the neighbours, store the new count (now they belong to the run), then REST in their words; a kill in
+ * between leaves claims of a dead process inside a run, which recovery makes REST.
+ */
+static bool
+grow(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t before = slice_count(found);
+    struct claim claim;
+    uint64_t failed;
+    if (count > h->count - first || !claim_row(a, first + before, count - before, &claim, &failed))
+        return false;
+    if (!cas_seq_cst(&h->slices[first], &found, slice_make(SLICE_RUN, 0, count))) {
+        run_unclaim(a, &claim);
+        return false;
+    }
+    for (uint64_t i = before; i < count; i++)
+        store_relaxed(&h->slices[first + i], slice_make(SLICE_REST, 0, i));
+    return true;
+}
+
+/*
+ * Smaller: the tail becomes a claim first, then the new count is stored, then the claim is undone.  A kill before the count
+ * leaves claims inside a run, as above.
+ */
+static bool
+shrink(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t before = slice_count(found);
+    for (uint64_t i = count; i < before; i++) {
+        uint64_t rest = slice_make(SLICE_REST, 0, i);
+        if (!cas_seq_cst(&h->slices[first + i], &rest, claimed_word(a, true)))
+            return false; /* not the caller's block any more */
+    }
+    if (!cas_seq_cst(&h->slices[first], &found, slice_make(SLICE_RUN, 0, count)))
+        return false;
+    run_unclaim(a, &(struct claim){ first + count, before - count, false });
+    trim_by_age(a);
+    return true;
+}
+
+bool
+run_resize(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
+{
+    const uint64_t before = slice_count(found);
+    if (count == before)
+        return true;
+    return count > before ? grow(a, first, found, count) : shrink(a, first, found, count);
+}
+
+uint64_t
+run_longest_free(const struct slab_heap *h)
+{
+    const uint64_t high = run_high(h);
+    uint64_t longest = 0;
+    uint64_t row = 0;
+    for (uint64_t slice = 0; slice < high; slice++) {
+        row = slice_is_free(load_relaxed(&h->slices[slice])) ? row + 1 : 0;
+        longest = max_u64(longest, row);
+    }
+    return max_u64(longest, row + h->count - high);
+}

@@ -1,0 +1,28 @@
+/*
+ * size_class.c - how slabs are cut.
+ */
+#include "allocator/size_class.h"
+
+enum { BLOCKS_LEAST = 4, LOSS_SHIFT = 3 };
+
+struct slab_cut
+slab_cut_small(uint64_t size, uint32_t slice_shift)
+{
+    const uint64_t slice = UINT64_C(1) << slice_shift;
+    const uint64_t slices = (size + slice - 1) >> slice_shift;
+    return (struct slab_cut){ (uint32_t)slices, (uint32_t)((slices << slice_shift) / size) };
+}
+
+struct slab_cut
+slab_cut(uint64_t size, uint32_t slice_shift)
+{
+    struct slab_cut cut = slab_cut_small(size, slice_shift);
+    /* Ends: at a multiple of size / gcd(size, slice) slices nothing is lost, and sizes are at most some slices. */
+    for (;;) {
+        const uint64_t bytes = (uint64_t)cut.slices << slice_shift;
+        if (cut.blocks >= BLOCKS_LEAST && (bytes - cut.blocks * size) <= bytes >> LOSS_SHIFT)
+            return cut;
+        cut.slices++;
+        cut.blocks = (uint32_t)(((uint64_t)cut.slices << slice_shift) / size);
+    }
+}

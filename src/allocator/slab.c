@@ -1,0 +1,295 @@
+/*
+ * slab.c - slabs and large blocks, as both allocators use them: making, finding by address, shelves.
+ *
+ * A slab is one or more slices cut into blocks of one class, with a bit a block in the record of its first slice.  The block
+ * of an address is found by arithmetic: slice, then offset times the reciprocal of the block's size.  An address that is
+ * not the beginning of a block, or of no slab, is found out on the way; whether the block is live, its bit tells.
+ *
+ * A shelf is a row of bits for one class, a bit a slice: here lies a slab that belongs to nobody and may have free blocks.
+ * It only saves searching: whoever takes a slab off a shelf looks whether it is what it should be.
+ *
+ * Locking: none.  Not here: whose a slab is, and when it goes (alloc_thread.c, alloc_page.c).
+ */
+#include <string.h>
+
+#include "allocator/allocator.h"
+#include "base/checked.h"
+#include "base/error.h"
+
+/* ---- finding ---- */
+
+/* The first slice of what slice `at` belongs to; false when it is free, or its word makes no sense. */
+static bool
+find_first(const struct slab_heap *h, uint64_t at, uint64_t *ret_first, uint64_t *ret_found)
+{
+    /* Acquire pairs with the release in run_publish(). */
+    uint64_t found = load_acquire(&h->slices[at]);
+    uint64_t first = at;
+    if (slice_state(found) == SLICE_REST) {
+        if (slice_count(found) > at)
+            return false;
+        first = at - slice_count(found);
+        found = load_acquire(&h->slices[first]);
+    }
+    if (slice_state(found) != SLICE_SLAB && slice_state(found) != SLICE_RUN)
+        return false;
+    /* From a region: may say anything. */
+    if (slice_count(found) <= at - first || slice_count(found) > h->count - first)
+        return false;
+    *ret_first = first;
+    *ret_found = found;
+    return true;
+}
+
+static uint64_t
+run_size(const struct slab_heap *h, uint64_t found, uint64_t skip)
+{
+    const uint64_t bytes = slice_count(found) << h->shift;
+    return skip < bytes ? bytes - skip : 0;
+}
+
+static uint32_t
+min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+bool
+slab_find(const hshm_allocator *a, const void *addr, struct block_place *ret_place)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
+    struct block_place place;
+    if (off >> h->shift >= h->count || !find_first(h, off >> h->shift, &place.slice, &place.found))
+        return false;
+    place.record = record_of(h, place.slice);
+    const uint64_t inside = off - (place.slice << h->shift);
+    if (slice_state(place.found) == SLICE_RUN) {
+        place.block = 0;
+        const uint64_t skip = load_relaxed(&place.record->skip);
+        place.size = run_size(h, place.found, skip);
+        *ret_place = place;
+        return inside == skip && place.size != 0;
+    }
+    /* Each field once; and only a division, because a foreign region's reciprocal may be anything. */
+    const uint32_t size = load_relaxed(&place.record->size);
+    const uint32_t blocks = min_u32(load_relaxed(&place.record->blocks), h->words * WORD_BITS);
+    if (size == 0 || inside % size != 0 || inside / size >= blocks)
+        return false;
+    place.block = (uint32_t)(inside / size);
+    place.size = size;
+    *ret_place = place;
+    return true;
+}
+
+bool
+slab_is_live(const hshm_allocator *a, const struct block_place *place)
+{
+    const struct slab_heap *h = &a->slab;
+    if (slice_state(place->found) == SLICE_RUN)
+        return true;
+    const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
+    uint64_t freed = load_acquire(&bits_of(place->record)[place->block / WORD_BITS]);
+    if (h->remote_bits)
+        freed |= load_acquire(&remote_of(h, place->record)[place->block / WORD_BITS]);
+    return (freed & bit) == 0;
+}
+
+size_t
+slab_usable_size(hshm_allocator *a, const void *addr)
+{
+    struct block_place place;
+    return slab_find(a, addr, &place) && slab_is_live(a, &place) ? (size_t)place.size : 0;
+}
+
+/* ---- making ---- */
+
+uint32_t
+slab_blocks(const struct slab_heap *h, uint32_t class, uint64_t slices)
+{
+    return (uint32_t)min_u64((slices << h->shift) / h->sizes[class], (uint64_t)h->words * WORD_BITS);
+}
+
+bool
+slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim)
+{
+    const struct slab_heap *h = &a->slab;
+    const struct slab_cut cut = h->cuts[class];
+    if (run_claim(a, cut.slices, 1, ret_claim))
+        return true;
+    if (cut.slices == 1)
+        return false;
+    const struct slab_cut least = slab_cut_small(h->sizes[class], h->shift);
+    return least.slices < cut.slices && run_claim(a, least.slices, 1, ret_claim);
+}
+
+void
+slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own)
+{
+    struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, claim->first);
+    const uint32_t blocks = slab_blocks(h, class, claim->count);
+    store_relaxed(&record->size, h->sizes[class]);
+    store_relaxed(&record->blocks, blocks);
+    store_relaxed(&record->class, class);
+    store_relaxed(&record->hint, 0);
+    record->reciprocal = record->limit = UINT64_MAX / h->sizes[class] + 1;
+    record->left = record->left_from = 0;
+    store_relaxed(&record->log, 0);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        store_relaxed(&bits_of(record)[word], word_mask(word, blocks));
+        if (h->remote_bits)
+            store_relaxed(&remote_of(h, record)[word], 0);
+    }
+    /* Release: who sees whose it is sees its record. */
+    store_release(&record->own, own);
+    run_publish(a, claim, SLICE_SLAB);
+}
+
+bool
+slab_record_is_sound(const struct slab_heap *h, uint64_t slice, uint64_t found)
+{
+    const struct slab_record *record = record_of(h, slice);
+    const uint32_t class = load_relaxed(&record->class);
+    if (class >= h->classes || slice_count(found) == 0 || slice_count(found) > h->count - slice)
+        return false;
+    const uint32_t blocks = slab_blocks(h, class, slice_count(found));
+    return blocks > 0 && load_relaxed(&record->blocks) == blocks && load_relaxed(&record->size) == h->sizes[class] &&
+           record->reciprocal == UINT64_MAX / h->sizes[class] + 1 && record->limit == record->reciprocal;
+}
+
+bool
+slab_class_aligned(const hshm_allocator *a, uint64_t size, uint64_t alignment, uint32_t *ret_class)
+{
+    const struct slab_heap *h = &a->slab;
+    /* Blocks begin at multiples of their size from the data's begin, in a slice that begins at one of its size. */
+    if (((uintptr_t)h->data & (alignment - 1)) != 0 || alignment > UINT64_C(1) << h->shift || size > h->max_size)
+        return false;
+    for (uint32_t class = slab_class(h, max_u64(size, alignment)); class < h->classes; class++) {
+        if (h->sizes[class] % alignment == 0) {
+            *ret_class = class;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- shelves ---- */
+
+void
+shelf_put(const struct slab_heap *h, uint32_t class, uint64_t slice)
+{
+    _Atomic uint64_t *word = &h->shelves[class * h->taken_words + slice / WORD_BITS];
+    /* Pairs with the exchange in shelf_take(): the taker sees the slab as it was put. */
+    (void)atomic_fetch_or(word, UINT64_C(1) << slice % WORD_BITS);
+}
+
+uint64_t
+shelf_take(const struct slab_heap *h, uint32_t class)
+{
+    _Atomic uint64_t *shelf = &h->shelves[class * h->taken_words];
+    const uint64_t words = (run_high(h) + WORD_BITS - 1) / WORD_BITS;
+    for (uint64_t word = 0; word < words; word++) {
+        uint64_t bits = load_relaxed(&shelf[word]);
+        while (bits != 0) {
+            const uint64_t bit = bits & -bits;
+            if (atomic_fetch_and(&shelf[word], ~bit) & bit) {
+                const uint64_t slice = word * WORD_BITS + (uint64_t)__builtin_ctzll(bit);
+                return slice < h->count ? slice + 1 : 0;
+            }
+            bits = load_relaxed(&shelf[word]);
+        }
+    }
+    return 0;
+}
+
+/* ---- large blocks ---- */
+
+/*
+ * Where slices do not begin at multiples of the alignment in this process, the block begins inside the first slice; the
+ * record says where.
+ */
+void *
+large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t slice = UINT64_C(1) << h->shift;
+    const bool slices_are_aligned = ((uintptr_t)h->data & (slice - 1)) == 0;
+    const uint64_t natural = slices_are_aligned ? slice : (uintptr_t)h->data & -(uintptr_t)h->data;
+    const uint64_t extra = alignment <= natural || slices_are_aligned ? 0 : alignment;
+    uint64_t bytes;
+    if (__builtin_add_overflow(max_u64(size, 1), extra + slice - 1, &bytes))
+        return NULL;
+    struct claim claim;
+    if (!run_claim(a, bytes >> h->shift, extra == 0 ? alignment : 1, &claim))
+        return NULL;
+    const uintptr_t begin = (uintptr_t)slice_address(h, claim.first);
+    const uint64_t skip = extra == 0 ? 0 : align_up(begin, alignment) - begin;
+    store_relaxed(&record_of(h, claim.first)->skip, skip);
+    run_publish(a, &claim, SLICE_RUN);
+    *ret_zero = claim.zero;
+    return (void *)(begin + skip);
+}
+
+bool
+large_give(hshm_allocator *a, const struct block_place *place)
+{
+    if (!run_free(a, place->slice, place->found))
+        return false;
+    (void)atomic_fetch_add_explicit(&a->slab.root->frees, 1, memory_order_relaxed);
+    return true;
+}
+
+/* May a block stay where it is?  Not if less than half of it would be used. */
+static bool
+fits(const hshm_allocator *a, const struct block_place *place, size_t size)
+{
+    if (size > place->size)
+        return false;
+    return size > place->size / 2 || place->size == a->slab.sizes[0];
+}
+
+static bool
+resize_run(hshm_allocator *a, const struct block_place *place, size_t size)
+{
+    const struct slab_heap *h = &a->slab;
+    uint64_t bytes;
+    if (size <= h->max_size / 2 || __builtin_add_overflow(size, load_relaxed(&place->record->skip) + (UINT64_C(1) << h->shift) - 1, &bytes))
+        return false;
+    return run_resize(a, place->slice, place->found, bytes >> h->shift);
+}
+
+void *
+slab_realloc(hshm_allocator *a, void *addr, size_t size)
+{
+    struct block_place place;
+    if (!slab_find(a, addr, &place) || !slab_is_live(a, &place)) {
+        (void)allocator_bad_free(a, addr);
+        return NULL;
+    }
+    const bool stays =
+        slice_state(place.found) == SLICE_RUN ? resize_run(a, &place, size) : fits(a, &place, size);
+    if (stays)
+        return addr;
+    void *moved = a->ops.malloc(a, size);
+    if (moved == NULL)
+        return size <= place.size ? addr : NULL; /* smaller always works */
+    memcpy(moved, addr, min_u64(size, place.size));
+    (void)a->ops.free(a, addr);
+    return moved;
+}
+
+/* ---- no room ---- */
+
+void
+slab_count_failure(hshm_allocator *a)
+{
+    (void)atomic_fetch_add_explicit(&a->slab.root->failures, 1, memory_order_relaxed);
+}
+
+void *
+slab_no_room(hshm_allocator *a, size_t size)
+{
+    slab_count_failure(a);
+    return allocator_no_room(a, size, run_longest_free(&a->slab) << a->slab.shift);
+}

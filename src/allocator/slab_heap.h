@@ -1,0 +1,251 @@
+/*
+ * slab_heap.h - what ScalablePage and ThreadLocal share: a process's view of slices, slabs and runs.
+ *
+ * file            what it does
+ * slab_layout.c   where each part lies in the region; opening a heap, whose bytes are input
+ * run.c           slices: claiming neighbouring ones, making them free, giving pages back to the system
+ * slab.c          slabs: making one, finding the block of an address, shelves; large blocks
+ * slab_look.c     visit, statistics, check: those who only read
+ * slab_recover.c  what dead processes left
+ * alloc_thread.c, alloc_page.c   who takes blocks from which slab, and how blocks come back
+ *
+ * A call goes downward: alloc_x -> slab -> run.
+ */
+#ifndef HSHM_ALLOCATOR_SLAB_HEAP_H
+#define HSHM_ALLOCATOR_SLAB_HEAP_H
+
+#include <hshm/allocator.h>
+#include <pthread.h>
+
+#include "allocator/size_class.h"
+#include "format/slab_format.h"
+
+enum {
+    CLASSES_MAX = 128,
+    SLAB_BLOCK_SLICES = 8, /* larger blocks are runs: rounding to slices loses an eighth at most then */
+    WORD_BITS = 64
+};
+
+struct thread_heap; /* alloc_thread.c */
+struct heap_wish;   /* allocator.h    */
+struct heap_layout;
+
+/* Local: where things are, and how many; all of it checked once, so that nothing of it is asked of the region again. */
+struct slab_heap {
+    struct slab_root *root;
+    slice_word *slices;
+    _Atomic uint64_t *taken;   /* a bit a slice: not free; derived                          */
+    _Atomic uint64_t *shelves; /* `taken_words` words a class; see slab.c                   */
+    struct slab_thread *threads;
+    _Atomic uint64_t *mail; /* `mail_words` words a thread slot                          */
+    unsigned char *shards;
+    unsigned char *records;
+    unsigned char *data;
+
+    uint64_t count;       /* slices                             */
+    uint64_t taken_words; /* words of bits for so many slices   */
+    uint64_t shard_size;  /* bytes                              */
+    uint64_t record_size; /* bytes                              */
+    uint64_t max_size;    /* largest block that lies in a slab  */
+    uint32_t shift;       /* log2 of a slice's bytes            */
+    uint32_t block_shift; /* log2 of the smallest block         */
+    uint32_t words;       /* of bits in a record                */
+    uint32_t classes;
+    uint32_t thread_slots;
+    uint32_t mail_words;
+    uint32_t shard_count;
+    bool remote_bits; /* records have a second set of bits, for frees by others (ThreadLocal) */
+
+    uint32_t sizes[CLASSES_MAX];      /* bytes of a block */
+    struct slab_cut cuts[CLASSES_MAX];
+
+    /* ThreadLocal, this process's threads; under the lock of thread_table.c. */
+    struct thread_heap *heaps;
+    int index; /* in thread_table.c; -1 = none was free, and `key` leads to a thread's heap */
+    pthread_key_t key;
+};
+
+static inline struct slab_record *
+record_of(const struct slab_heap *h, uint64_t slice)
+{
+    return (struct slab_record *)(void *)(h->records + slice * h->record_size);
+}
+
+/* The bits of free blocks. */
+static inline bits_word *
+bits_of(struct slab_record *record)
+{
+    return (bits_word *)(void *)(record + 1);
+}
+
+/* ThreadLocal: the bits of blocks that others freed, until the owner harvests them. */
+static inline bits_word *
+remote_of(const struct slab_heap *h, struct slab_record *record)
+{
+    return bits_of(record) + h->words;
+}
+
+static inline unsigned char *
+slice_address(const struct slab_heap *h, uint64_t slice)
+{
+    return h->data + (slice << h->shift);
+}
+
+/* How many words of bits so many blocks have. */
+static inline uint32_t
+words_for(uint64_t blocks)
+{
+    return (uint32_t)((blocks + WORD_BITS - 1) / WORD_BITS);
+}
+
+/* The bits of word `word` that stand for blocks, of so many. */
+static inline uint64_t
+word_mask(uint32_t word, uint32_t blocks)
+{
+    const uint32_t before = word * WORD_BITS;
+    if (blocks <= before)
+        return 0;
+    return blocks - before >= WORD_BITS ? UINT64_MAX : (UINT64_C(1) << (blocks - before)) - 1;
+}
+
+/* ---- slab_layout.c ---- */
+
+hshm_status slab_layout(const struct heap_wish *wish, const char *title, bool remote_bits,
+                        struct heap_layout *ret_layout);
+hshm_status slab_check_layout(const struct heap_layout *layout, const char *name);
+/* Set up the local view on a new heap, and write its root. */
+void slab_init(hshm_allocator *a, const struct heap_wish *wish, bool remote_bits);
+/* The same on an existing one, whose root is input.  HSHM_OK or HSHM_E_CORRUPT. */
+hshm_status slab_open(hshm_allocator *a, const char *name, bool remote_bits);
+
+/* ---- run.c ---- */
+
+/* Neighbouring slices that this process holds as CLAIMED. */
+struct claim {
+    uint64_t first;
+    uint64_t count;
+    bool zero; /* every page reads as zero */
+};
+
+/* Claim `count` neighbouring free slices, at the lowest place where they begin at a multiple of `alignment` bytes. */
+bool run_claim(hshm_allocator *a, uint64_t count, uint64_t alignment, struct claim *ret_claim);
+/* Make a claim a slab or run: it is one with a single store, when all else is written. */
+void run_publish(hshm_allocator *a, const struct claim *claim, enum slice_state state);
+/* Undo a claim. */
+void run_unclaim(hshm_allocator *a, const struct claim *claim);
+/*
+ * Make the slab or run of `count` slices at `first` free, whose first word is `found`.  False: it is not that any more, and
+ * nothing was changed.
+ */
+bool run_free(hshm_allocator *a, uint64_t first, uint64_t found);
+/* The same with the first slice, alone, kept as a claim: for a thread's next slab. */
+bool run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_claim);
+/* Let the run of `found` at `first` have so many slices.  False: no free neighbours. */
+bool run_resize(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count);
+/* Finish a run_free() that a dead process began. */
+void run_finish_free(hshm_allocator *a, uint64_t first, uint64_t found);
+/* Set one slice's words free after its holder died. */
+void run_drop(hshm_allocator *a, uint64_t slice, uint64_t found);
+/* Let the bit follow the word. */
+void run_sync_taken(const struct slab_heap *h, uint64_t slice);
+/* Give pages of free slices back to the system until at most `keep` bytes of them are left.  How many went. */
+hshm_status run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes);
+/* No slice at or above this one was ever used; never more than there are. */
+uint64_t run_high(const struct slab_heap *h);
+/* The longest row of free slices. */
+uint64_t run_longest_free(const struct slab_heap *h);
+
+/* ---- slab.c ---- */
+
+/* A block, as its address leads to it. */
+struct block_place {
+    uint64_t slice; /* first of its slab or run  */
+    uint64_t found; /* that slice's word         */
+    struct slab_record *record;
+    uint32_t block; /* slabs: its number         */
+    uint64_t size;  /* usable bytes              */
+};
+
+/* Where would a block begin at this address?  False when none can.  Whether one is live there, the bits tell. */
+bool slab_find(const hshm_allocator *a, const void *addr, struct block_place *ret_place);
+/* Is the block live?  (Runs that slab_find() found are.) */
+bool slab_is_live(const hshm_allocator *a, const struct block_place *place);
+
+/* The class for `size` bytes, which are at most max_size; and for a multiple of an alignment, if there is one. */
+static inline uint32_t
+slab_class(const struct slab_heap *h, uint64_t size)
+{
+    return size == 0 ? 0 : class_of_units((size - 1 + (UINT64_C(1) << h->block_shift)) >> h->block_shift);
+}
+bool slab_class_aligned(const hshm_allocator *a, uint64_t size, uint64_t alignment, uint32_t *ret_class);
+
+/* Claim the slices of a slab for blocks of a class, a smaller one if there is no room for a good one. */
+bool slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim);
+/* Write a new slab's record, all blocks free, and publish it; `own` says whose it is. */
+void slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own);
+/* How many blocks a slab of a class has in so many slices. */
+uint32_t slab_blocks(const struct slab_heap *h, uint32_t class, uint64_t slices);
+/* Is this what the record of a slab of that many slices must say?  (It lies in a region.) */
+bool slab_record_is_sound(const struct slab_heap *h, uint64_t slice, uint64_t found);
+
+/* Shelves: for each class, which slabs that belong to nobody may have free blocks.  Derived; a set bit may be wrong. */
+void shelf_put(const struct slab_heap *h, uint32_t class, uint64_t slice);
+/* Take a slab off: its slice + 1, or 0 when there is none. */
+uint64_t shelf_take(const struct slab_heap *h, uint32_t class);
+
+/* Large blocks; what the allocators' own functions do for sizes above max_size. */
+void *large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero);
+bool large_give(hshm_allocator *a, const struct block_place *place);
+void *slab_realloc(hshm_allocator *a, void *addr, size_t size);
+size_t slab_usable_size(hshm_allocator *a, const void *addr);
+void slab_count_failure(hshm_allocator *a);
+void *slab_no_room(hshm_allocator *a, size_t size);
+
+/* ---- slab_look.c ---- */
+
+hshm_status slab_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg);
+void slab_stats(hshm_allocator *a, hshm_stats *ret_stats);
+hshm_status slab_check(hshm_allocator *a);
+
+/* ---- slab_recover.c ---- */
+
+/* Clean up after every process that is dead; true if there was one. */
+bool slab_recover(hshm_allocator *a);
+/* Clean up after the process that had this slot before; nobody else has it now. */
+void slab_recover_process(hshm_allocator *a, uint32_t process);
+/* ThreadLocal: the slabs of this thread slot become orphans, and the slot free; its thread is no more. */
+void slab_recover_thread(hshm_allocator *a, uint32_t slot);
+/* ThreadLocal: give an orphan free if it has no live block. */
+bool slab_retire_orphan(hshm_allocator *a, uint64_t slice);
+
+/* ---- alloc_page.c ---- */
+
+/* ScalablePage: give a shelved slab free if it has no live block. */
+bool page_retire(hshm_allocator *a, uint64_t slice);
+
+/* ScalablePage: the words of `own`. */
+static inline uint64_t
+page_own(uint64_t flags, uint32_t class, uint64_t process)
+{
+    return SLAB_IS | flags | (uint64_t)class << 32 | (process & SLICE_PROCESS_MASK) << 40;
+}
+
+static inline uint32_t
+page_own_class(uint64_t own)
+{
+    return (uint32_t)(own >> 32 & 0xff);
+}
+
+static inline uint64_t
+page_own_process(uint64_t own)
+{
+    return own >> 40 & SLICE_PROCESS_MASK;
+}
+
+static inline struct slab_shard *
+shard_at(const struct slab_heap *h, uint32_t shard)
+{
+    return (struct slab_shard *)(void *)(h->shards + shard * h->shard_size);
+}
+
+#endif

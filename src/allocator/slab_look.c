@@ -1,0 +1,301 @@
+/*
+ * slab_look.c - those who only read a heap of slabs: visit, statistics, check.
+ *
+ * All walk the slices once, in order, within bounds of this process's own; what they read of the region is looked at before
+ * it is used.  Visit and statistics may run while others work; check wants a heap that nobody changes.
+ */
+#include <inttypes.h>
+
+#include "allocator/allocator.h"
+#include "base/checked.h"
+#include "base/error.h"
+
+/* Local: a slab as a walk sees it. */
+struct seen {
+    struct slab_record *record;
+    uint64_t slice;
+    uint32_t size;
+    uint32_t blocks;
+    uint32_t class;
+};
+
+/* False when its record makes no sense: in a damaged region, or because it is being made into something else. */
+static bool
+see_slab(const struct slab_heap *h, uint64_t slice, uint64_t found, struct seen *ret_seen)
+{
+    struct slab_record *record = record_of(h, slice);
+    const struct seen seen = { record, slice, load_relaxed(&record->size), load_relaxed(&record->blocks),
+                               load_relaxed(&record->class) };
+    *ret_seen = seen;
+    return seen.class < h->classes && seen.size == h->sizes[seen.class] && slice_count(found) <= h->count - slice &&
+           seen.blocks <= h->words * WORD_BITS && seen.blocks <= (slice_count(found) << h->shift) / seen.size;
+}
+
+static uint64_t
+live_word(const struct slab_heap *h, const struct seen *seen, uint32_t word)
+{
+    uint64_t freed = load_acquire(&bits_of(seen->record)[word]);
+    if (h->remote_bits)
+        freed |= load_acquire(&remote_of(h, seen->record)[word]);
+    return ~freed & word_mask(word, seen->blocks);
+}
+
+/* ---- visit ---- */
+
+static int
+visit_slab(const hshm_allocator *a, const struct seen *seen, hshm_visit_fn fn, void *arg)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t begin = seen->slice << h->shift;
+    for (uint32_t word = 0; word < words_for(seen->blocks); word++) {
+        for (uint64_t live = live_word(h, seen, word); live != 0; live &= live - 1) {
+            const uint64_t off = begin + (word * WORD_BITS + (uint64_t)__builtin_ctzll(live)) * seen->size;
+            const hshm_block block = { h->data + off, a->layout.data_off + off, seen->size };
+            const int ended = fn(&block, arg);
+            if (ended != 0)
+                return ended;
+        }
+    }
+    return 0;
+}
+
+static int
+visit_run(const hshm_allocator *a, uint64_t slice, uint64_t found, hshm_visit_fn fn, void *arg)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t skip = load_relaxed(&record_of(h, slice)->skip);
+    const uint64_t bytes = slice_count(found) << h->shift;
+    if (slice_count(found) > h->count - slice || skip >= bytes)
+        return 0;
+    const uint64_t off = (slice << h->shift) + skip;
+    const hshm_block block = { h->data + off, a->layout.data_off + off, bytes - skip };
+    return fn(&block, arg);
+}
+
+hshm_status
+slab_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high; slice++) {
+        const uint64_t found = load_acquire(&h->slices[slice]);
+        struct seen seen;
+        int ended = 0;
+        if (slice_state(found) == SLICE_SLAB && see_slab(h, slice, found, &seen))
+            ended = visit_slab(a, &seen, fn, arg);
+        else if (slice_state(found) == SLICE_RUN)
+            ended = visit_run(a, slice, found, fn, arg);
+        if (ended != 0)
+            break;
+    }
+    return HSHM_OK;
+}
+
+/* ---- statistics ---- */
+
+/* What the owner has not counted yet.  It changes the two words without a lock; each is whole, and they belong together
+ * nearly always: no tool needs more. */
+#if defined(__clang__) || defined(__SANITIZE_THREAD__)
+__attribute__((no_sanitize("thread")))
+#endif
+static uint64_t
+uncounted_frees(const struct slab_record *record)
+{
+    const uint32_t left = *(const volatile uint32_t *)&record->left;
+    const uint32_t from = *(const volatile uint32_t *)&record->left_from;
+    return from >= left ? from - left : 0;
+}
+
+static void
+count_slab(const struct slab_heap *h, const struct seen *seen, hshm_stats *stats)
+{
+    uint64_t live = 0;
+    for (uint32_t word = 0; word < words_for(seen->blocks); word++) {
+        live += (uint64_t)__builtin_popcountll(live_word(h, seen, word));
+        if (h->remote_bits) /* freed by others, not counted by the owner yet */
+            stats->frees += (uint64_t)__builtin_popcountll(load_relaxed(&remote_of(h, seen->record)[word]) &
+                                                           ~load_relaxed(&bits_of(seen->record)[word]));
+    }
+    stats->live_blocks += live;
+    stats->live_bytes += live * seen->size;
+    if (h->remote_bits)
+        stats->frees += uncounted_frees(seen->record);
+}
+
+static void
+count_slice(const struct slab_heap *h, uint64_t slice, hshm_stats *stats)
+{
+    const uint64_t found = load_acquire(&h->slices[slice]);
+    struct seen seen;
+    if (!slice_is_free(found))
+        stats->used_bytes += UINT64_C(1) << h->shift;
+    if (slice_state(found) == SLICE_SLAB && see_slab(h, slice, found, &seen))
+        count_slab(h, &seen, stats);
+    if (slice_state(found) == SLICE_RUN && slice_count(found) <= h->count - slice) {
+        stats->live_blocks++;
+        stats->live_bytes += slice_count(found) << h->shift;
+    }
+}
+
+void
+slab_stats(hshm_allocator *a, hshm_stats *ret_stats)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high; slice++)
+        count_slice(h, slice, ret_stats);
+    ret_stats->frees += load_relaxed(&h->root->frees);
+    const uint64_t threads = min_u64(load_relaxed(&h->root->threads_high), h->thread_slots);
+    for (uint64_t slot = 0; slot < threads; slot++)
+        ret_stats->frees += load_relaxed(&h->threads[slot].frees);
+    for (uint32_t shard = 0; shard < h->shard_count; shard++)
+        ret_stats->frees += load_relaxed(&shard_at(h, shard)->frees);
+    ret_stats->peak_bytes =
+        max_u64(min_u64(load_relaxed(&h->root->peak), h->count) << h->shift, ret_stats->used_bytes);
+    ret_stats->largest_free = run_longest_free(h) << h->shift;
+    ret_stats->allocs = ret_stats->live_blocks + ret_stats->frees;
+    ret_stats->failures = load_relaxed(&h->root->failures);
+}
+
+/* ---- check ---- */
+
+static hshm_status
+broken(const hshm_allocator *a, uint64_t slice, const char *what)
+{
+    return fail(HSHM_E_CORRUPT, "the heap %u.%u (%s) is damaged at slice %" PRIu64 ": %s", a->id.major, a->id.minor,
+                a->ops.title, slice, what);
+}
+
+static bool
+is_on_shelf(const struct slab_heap *h, uint32_t class, uint64_t slice)
+{
+    const uint64_t word = load_relaxed(&h->shelves[class * h->taken_words + slice / WORD_BITS]);
+    return (word >> slice % WORD_BITS & 1) != 0;
+}
+
+static hshm_status
+check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t own = load_acquire(&seen->record->own);
+    const uint64_t owner = own >> 8 & 0xffffff;
+    if ((own & SLAB_IS) == 0 || (own & SLAB_LOCKED) != 0)
+        return broken(a, seen->slice, "a slab that is none, or that somebody has locked");
+    if (owner > h->thread_slots)
+        return broken(a, seen->slice, "a slab of a thread slot that there is not");
+    if (owner != 0 && load_relaxed(&h->threads[owner - 1].owner) == 0)
+        return broken(a, seen->slice, "a slab of a thread slot that nobody has");
+    if (owner == 0 && has_free && !is_on_shelf(h, seen->class, seen->slice))
+        return broken(a, seen->slice, "an orphan with free blocks is on no shelf");
+    return HSHM_OK;
+}
+
+static hshm_status
+check_page(const hshm_allocator *a, const struct seen *seen, bool has_free)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t own = load_acquire(&seen->record->own);
+    uint32_t shards = 0;
+    if ((own & SLAB_IS) == 0 || (own & SLAB_LOCKED) != 0 || page_own_class(own) != seen->class)
+        return broken(a, seen->slice, "a slab that is none, is of another class, or that somebody has locked");
+    for (uint32_t shard = 0; shard < h->shard_count; shard++)
+        shards += load_relaxed(&shard_at(h, shard)->current[seen->class]) == seen->slice + 1;
+    if (shards != ((own & SLAB_CURRENT) != 0))
+        return broken(a, seen->slice, "a slab is current and in no shard, or in several");
+    if ((own & SLAB_FULL) != 0 && has_free)
+        return broken(a, seen->slice, "a full slab has free blocks");
+    if ((own & SLAB_SHELVED) != 0 && has_free && !is_on_shelf(h, seen->class, seen->slice))
+        return broken(a, seen->slice, "a slab with free blocks is on no shelf");
+    return HSHM_OK;
+}
+
+static hshm_status
+check_slab(const hshm_allocator *a, uint64_t slice, uint64_t found)
+{
+    const struct slab_heap *h = &a->slab;
+    struct seen seen;
+    if (!see_slab(h, slice, found, &seen) || !slab_record_is_sound(h, slice, found))
+        return broken(a, slice, "a slab's record does not fit its slices");
+    bool has_free = false;
+    for (uint32_t word = 0; word < h->words; word++) {
+        const uint64_t mask = word_mask(word, seen.blocks);
+        const uint64_t bits = load_relaxed(&bits_of(seen.record)[word]);
+        const uint64_t remote = h->remote_bits ? load_relaxed(&remote_of(h, seen.record)[word]) : 0;
+        if (word < words_for(seen.blocks) && ((bits | remote) & ~mask) != 0)
+            return broken(a, slice, "free blocks beyond a slab's end");
+        if ((bits & remote & mask) != 0)
+            return broken(a, slice, "a block was freed twice");
+        has_free |= ((bits | remote) & mask) != 0;
+    }
+    return h->remote_bits ? check_owner(a, &seen, has_free) : check_page(a, &seen, has_free);
+}
+
+/* Slices [slice, slice + count) behind the first must say so. */
+static hshm_status
+check_rest(const hshm_allocator *a, uint64_t slice, uint64_t count)
+{
+    const struct slab_heap *h = &a->slab;
+    if (count == 0 || count > h->count - slice)
+        return broken(a, slice, "a slab or run that is longer than the heap");
+    for (uint64_t i = 1; i < count; i++) {
+        if (load_relaxed(&h->slices[slice + i]) != slice_make(SLICE_REST, 0, i))
+            return broken(a, slice + i, "a slab or run that is interrupted");
+    }
+    return HSHM_OK;
+}
+
+static hshm_status
+check_slice(const hshm_allocator *a, uint64_t slice, uint64_t *ret_next)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t found = load_acquire(&h->slices[slice]);
+    hshm_status status = HSHM_OK;
+    *ret_next = slice + 1;
+    switch (slice_state(found)) {
+    case SLICE_ZERO:
+    case SLICE_DIRTY:
+        return load_relaxed(&record_of(h, slice)->own) == 0 ? HSHM_OK : broken(a, slice, "a free slice that is owned");
+    case SLICE_CLAIMED: /* kept by a thread for its next slab */
+        return HSHM_OK;
+    case SLICE_SLAB:
+    case SLICE_RUN:
+        status = check_rest(a, slice, slice_count(found));
+        if (status != HSHM_OK)
+            return status;
+        *ret_next = slice + slice_count(found);
+        if (slice_state(found) == SLICE_SLAB)
+            return check_slab(a, slice, found);
+        return load_relaxed(&record_of(h, slice)->skip) < slice_count(found) << h->shift
+                   ? HSHM_OK
+                   : broken(a, slice, "a block that begins behind its end");
+    default:
+        return broken(a, slice, "a slice that belongs to nothing");
+    }
+}
+
+static bool
+taken_bit_is_right(const struct slab_heap *h, uint64_t slice)
+{
+    const bool taken = (load_relaxed(&h->taken[slice / WORD_BITS]) >> slice % WORD_BITS & 1) != 0;
+    return taken != slice_is_free(load_relaxed(&h->slices[slice]));
+}
+
+/* On a heap that nobody is changing; format/slab_format.h has the invariants. */
+hshm_status
+slab_check(hshm_allocator *a)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t high = load_acquire(&h->root->high);
+    if (high > h->count)
+        return broken(a, high, "more slices were used than there are");
+    for (uint64_t slice = 0; slice < high;) {
+        const hshm_status status = check_slice(a, slice, &slice);
+        if (status != HSHM_OK)
+            return status;
+    }
+    for (uint64_t slice = 0; slice < high; slice++) {
+        if (!taken_bit_is_right(h, slice))
+            return broken(a, slice, "its bit does not say whether it is taken");
+    }
+    return HSHM_OK;
+}

@@ -1,0 +1,296 @@
+/*
+ * slab_recover.c - what dead processes left, and words that their deaths left derived from nothing.
+ *
+ * Who is dead, the locks tell (allocator_system.seize); while one cleans up after a process, nobody else does, nor takes its
+ * slot.  All of it may be repeated, and be killed itself: each step leaves what a later walk finds again, and the dead
+ * one's slots become free last.
+ *
+ * The words of a process, and what becomes of them:
+ *     CLAIMED    free; or REST, inside a run that was just growing or shrinking
+ *     FREEING    free
+ *     LOCKED     unlocked; ScalablePage: the words taken so far are put back
+ *     a thread's slabs   orphans; free, if they have no live block
+ *     a CURRENT slab that no shard has           shelved
+ * and of everyone: all threads are mailed (someone may have freed a block and died before it told the owner), slabs with free
+ * blocks are shelved, bits of taken slices follow their words.
+ */
+#include "allocator/allocator.h"
+#include "base/checked.h"
+
+enum { DEAD_THREADS_WORDS = 65536 / WORD_BITS };
+
+/* Which thread slots are of the process that is cleaned up after, a bit each. */
+struct dead_threads {
+    uint64_t bits[DEAD_THREADS_WORDS];
+};
+
+/* ---- ThreadLocal ---- */
+
+static bool
+is_all_free(const struct slab_heap *h, struct slab_record *record, uint32_t blocks, uint64_t *ret_remote)
+{
+    *ret_remote = 0;
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        const uint64_t bits = load_seq_cst(&bits_of(record)[word]);
+        const uint64_t remote = load_seq_cst(&remote_of(h, record)[word]);
+        *ret_remote += (uint64_t)__builtin_popcountll(remote & ~bits);
+        if (((bits | remote) & word_mask(word, blocks)) != word_mask(word, blocks))
+            return false;
+    }
+    return true;
+}
+
+bool
+slab_retire_orphan(hshm_allocator *a, uint64_t slice)
+{
+    struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    for (;;) {
+        const uint64_t found = load_acquire(&h->slices[slice]);
+        const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+        uint64_t own = SLAB_IS;
+        uint64_t remote;
+        if (slice_state(found) != SLICE_SLAB || !is_all_free(h, record, blocks, &remote) ||
+            !cas_seq_cst(&record->own, &own, SLAB_IS | SLAB_LOCKED | (uint64_t)a->process << 32))
+            return false;
+        /* Locked: nobody takes from it.  It had no live block before; has it none still? */
+        if (is_all_free(h, record, blocks, &remote) && run_free(a, slice, found)) {
+            (void)atomic_fetch_add_explicit(&h->root->frees, remote, memory_order_relaxed);
+            return true;
+        }
+        atomic_store(&record->own, SLAB_IS);
+        shelf_put(h, load_relaxed(&record->class) % h->classes, slice);
+    }
+}
+
+static bool
+is_dead_thread(const struct dead_threads *dead, uint64_t own)
+{
+    const uint64_t slot = (own >> 8 & 0xffffff) - 1;
+    return slot < DEAD_THREADS_WORDS * WORD_BITS && (dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1) != 0;
+}
+
+/* A slab of a dead thread, or one that a dead process had locked, becomes an orphan. */
+static void
+orphan(hshm_allocator *a, uint64_t slice, uint64_t own)
+{
+    struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    if ((own >> 8 & 0xffffff) != 0)
+        (void)atomic_fetch_add_explicit(&h->root->frees, record->left_from - record->left, memory_order_relaxed);
+    record->left = record->left_from = 0;
+    atomic_store(&record->own, SLAB_IS);
+    shelf_put(h, load_relaxed(&record->class) % h->classes, slice);
+    (void)slab_retire_orphan(a, slice);
+}
+
+static void
+mail_everyone(const struct slab_heap *h)
+{
+    const uint64_t high = min_u64(load_acquire(&h->root->threads_high), h->thread_slots);
+    for (uint64_t slot = 0; slot < high; slot++) {
+        if (load_relaxed(&h->threads[slot].owner) == 0)
+            continue;
+        for (uint32_t word = 0; word < h->mail_words; word++)
+            (void)atomic_fetch_or(&h->mail[slot * h->mail_words + word], UINT64_MAX);
+        (void)atomic_fetch_or(&h->threads[slot].mail, UINT64_MAX);
+    }
+}
+
+static bool
+find_dead_threads(const struct slab_heap *h, uint32_t process, struct dead_threads *ret_dead)
+{
+    const uint64_t high = min_u64(load_acquire(&h->root->threads_high), h->thread_slots);
+    bool any = false;
+    *ret_dead = (struct dead_threads){ { 0 } };
+    for (uint64_t slot = 0; slot < high; slot++) {
+        if (load_relaxed(&h->threads[slot].owner) != (1 | (uint64_t)process << THREAD_OWNER_SHIFT))
+            continue;
+        ret_dead->bits[slot / WORD_BITS] |= UINT64_C(1) << slot % WORD_BITS;
+        any = true;
+    }
+    return any;
+}
+
+static void
+free_dead_threads(const struct slab_heap *h, const struct dead_threads *dead)
+{
+    for (uint64_t slot = 0; slot < h->thread_slots; slot++) {
+        if (dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1)
+            store_release(&h->threads[slot].owner, 0);
+    }
+}
+
+/* ---- ScalablePage ---- */
+
+static bool
+is_in_a_shard(const struct slab_heap *h, uint64_t slice, uint32_t class)
+{
+    for (uint32_t shard = 0; shard < h->shard_count && class < h->classes; shard++) {
+        if (load_seq_cst(&shard_at(h, shard)->current[class]) == slice + 1)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * A word that is 0 was taken by the dead one if it logged it, or if it has several blocks: takers hold one each at most in a
+ * locked slab, and put it back.  A word of one block, not logged, may be a taker's; then that block is lost.
+ */
+static void
+restore_words(const struct slab_heap *h, struct slab_record *record)
+{
+    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+    const uint64_t log = load_acquire(&record->log);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        const uint64_t mask = word_mask(word, blocks);
+        uint64_t none = 0;
+        if ((log >> word & 1) != 0 || (mask & (mask - 1)) != 0)
+            (void)cas_seq_cst(&bits_of(record)[word], &none, mask);
+    }
+    store_release(&record->log, 0);
+}
+
+static bool
+any_free(const struct slab_heap *h, struct slab_record *record)
+{
+    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        if (load_seq_cst(&bits_of(record)[word]) != 0)
+            return true;
+    }
+    return false;
+}
+
+static void
+recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint32_t process)
+{
+    struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    const uint32_t class = page_own_class(own);
+    const uint64_t flags = own & SLAB_FLAGS;
+    bool shelve = false;
+    if (flags == (SLAB_IS | SLAB_LOCKED) && page_own_process(own) == process) {
+        restore_words(h, record);
+        shelve = true;
+    } else if (flags == (SLAB_IS | SLAB_CURRENT) && page_own_process(own) == process) {
+        shelve = !is_in_a_shard(h, slice, class);
+    } else if (flags == (SLAB_IS | SLAB_FULL)) {
+        shelve = any_free(h, record);
+    } else if (flags == (SLAB_IS | SLAB_SHELVED) && class < h->classes) {
+        shelf_put(h, class, slice);
+    }
+    if (shelve && class < h->classes && cas_seq_cst(&record->own, &own, page_own(SLAB_SHELVED, class, 0)))
+        shelf_put(h, class, slice);
+    (void)page_retire(a, slice);
+}
+
+/* ---- both ---- */
+
+static void
+recover_slab(hshm_allocator *a, uint64_t slice, uint32_t process, const struct dead_threads *dead)
+{
+    const uint64_t own = load_seq_cst(&record_of(&a->slab, slice)->own);
+    if (!a->slab.remote_bits)
+        recover_page_slab(a, slice, own, process);
+    else if (is_dead_thread(dead, own) || ((own & SLAB_LOCKED) != 0 && own >> 32 == process))
+        orphan(a, slice, own);
+    else if (own == SLAB_IS && !slab_retire_orphan(a, slice))
+        shelf_put(&a->slab, load_relaxed(&record_of(&a->slab, slice)->class) % a->slab.classes, slice);
+}
+
+/* A claim that was to become a slab or run: its further slices may say REST already.  The first goes last. */
+static void
+drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t high = run_high(h);
+    for (uint64_t i = 1; slice + i < high; i++) {
+        const uint64_t rest = load_seq_cst(&h->slices[slice + i]);
+        if (slice_state(rest) != SLICE_REST || slice_count(rest) != i)
+            break;
+        run_drop(a, slice + i, rest);
+    }
+    run_drop(a, slice, found);
+}
+
+/* Walk all slices.  `first` and `end` are of the slab or run that the walk is in. */
+static void
+recover_slices(hshm_allocator *a, uint32_t process, const struct dead_threads *dead)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t high = run_high(h);
+    uint64_t first = 0;
+    uint64_t end = 0;
+    for (uint64_t slice = 0; slice < high; slice++) {
+        uint64_t found = load_seq_cst(&h->slices[slice]);
+        switch (slice_state(found)) {
+        case SLICE_SLAB:
+        case SLICE_RUN:
+            first = slice;
+            end = slice_count(found) <= high - slice ? slice + slice_count(found) : slice + 1;
+            if (slice_state(found) == SLICE_SLAB)
+                recover_slab(a, slice, process, dead);
+            break;
+        case SLICE_CLAIMED:
+            if (slice_process(found) != process)
+                break;
+            if (slice < end)
+                (void)cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_REST, 0, slice - first));
+            else
+                drop_claim(a, slice, found);
+            break;
+        case SLICE_FREEING:
+            if (slice_process(found) == process)
+                run_finish_free(a, slice, found);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+void
+slab_recover_process(hshm_allocator *a, uint32_t process)
+{
+    struct dead_threads dead;
+    (void)find_dead_threads(&a->slab, process, &dead);
+    recover_slices(a, process, &dead);
+    mail_everyone(&a->slab);
+    free_dead_threads(&a->slab, &dead);
+}
+
+void
+slab_recover_thread(hshm_allocator *a, uint32_t slot)
+{
+    struct dead_threads dead = { { 0 } };
+    dead.bits[slot / WORD_BITS] = UINT64_C(1) << slot % WORD_BITS;
+    recover_slices(a, SLICE_PROCESS_NONE - 1, &dead);
+    free_dead_threads(&a->slab, &dead);
+}
+
+bool
+slab_recover(hshm_allocator *a)
+{
+    struct slab_heap *h = &a->slab;
+    const struct allocator_system *system = &a->system;
+    bool found = false;
+    for (uint32_t process = 0; system->seize != NULL && process < system->processes; process++) {
+        const int ticket = process == a->process ? -1 : system->seize(system->arg, process);
+        if (ticket < 0)
+            continue;
+        slab_recover_process(a, process);
+        system->bury(system->arg, process, ticket);
+        found = true;
+    }
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high; slice++) {
+        const bool taken = (load_relaxed(&h->taken[slice / WORD_BITS]) >> slice % WORD_BITS & 1) != 0;
+        if (taken == slice_is_free(load_seq_cst(&h->slices[slice]))) {
+            run_sync_taken(h, slice);
+            found = true;
+        }
+    }
+    store_relaxed(&h->root->lowest, 0);
+    return found;
+}
