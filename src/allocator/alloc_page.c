@@ -31,16 +31,124 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
+#include "allocator/thread_table.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "sync/pages.h"
 
-enum { LARGER_CLASSES = 16 };
+enum {
+    LARGER_CLASSES = 16,
+    FREES_AT_ONCE = 64 /* counted by a thread for itself before the region hears of them */
+};
+
+/*
+ * Local to a thread: where it counts, and on which processor it was when it counted last.  An atomic addition for each free
+ * would cost a third of it.
+ */
+struct page_thread {
+    struct hshm_inline_heap fast; /* an empty one: inline.h finds nothing to take here */
+    hshm_allocator *a;
+    _Atomic uint32_t frees; /* written by this thread; read by others for statistics */
+    uint32_t shard;
+    struct page_thread *next; /* in the handle's list */
+    struct page_thread **back;
+};
+static_assert(offsetof(struct page_thread, fast) == 0, "thread_table.c knows the first part only");
+
+static struct page_thread *
+thread_of(const hshm_allocator *a)
+{
+    return (struct page_thread *)(void *)hshm_inline_heap_of(&a->view);
+}
+
+static bool
+is_no_thread(const struct page_thread *thread)
+{
+    return &thread->fast == &thread_no_heap;
+}
 
 static struct slab_shard *
-shard_here(const struct slab_heap *h)
+shard_here(const hshm_allocator *a)
 {
-    return shard_at(h, cpu_current() & (h->shard_count - 1));
+    const struct page_thread *thread = thread_of(a);
+    const struct slab_heap *h = &a->slab;
+    return shard_at(h, (UNLIKELY(is_no_thread(thread)) ? cpu_current() : thread->shard) & (h->shard_count - 1));
+}
+
+/* ---- counting ---- */
+
+static void
+count_in_region(struct page_thread *thread)
+{
+    const struct slab_heap *h = &thread->a->slab;
+    thread->shard = cpu_current();
+    (void)atomic_fetch_add_explicit(&shard_at(h, thread->shard & (h->shard_count - 1))->frees,
+                                    load_relaxed(&thread->frees), memory_order_relaxed);
+    store_relaxed(&thread->frees, 0);
+}
+
+/* Under the thread_table lock: the thread ends, or its handle does. */
+static void
+end_thread(struct hshm_inline_heap *fast)
+{
+    struct page_thread *thread = (struct page_thread *)(void *)fast;
+    count_in_region(thread);
+    *thread->back = thread->next;
+    if (thread->next != NULL)
+        thread->next->back = thread->back;
+    pages_give(thread, sizeof *thread);
+}
+
+/* The first free of a thread, or one that finds no memory to count in: then the region counts each. */
+static NO_INLINE void
+begin_counting(hshm_allocator *a)
+{
+    struct slab_heap *h = &a->slab;
+    struct page_thread *thread = h->index < 0 ? NULL : pages_take(sizeof *thread);
+    if (thread == NULL) {
+        (void)atomic_fetch_add_explicit(&shard_here(a)->frees, 1, memory_order_relaxed);
+        return;
+    }
+    for (size_t units = 0; units < COUNTOF(thread->fast.direct); units++)
+        thread->fast.direct[units] = &thread_no_bin;
+    thread->fast.me = thread_no_heap.me;
+    thread->a = a;
+    thread->shard = cpu_current();
+    store_relaxed(&thread->frees, 1);
+    thread_table_lock();
+    thread->next = h->counters;
+    thread->back = &h->counters;
+    if (thread->next != NULL)
+        thread->next->back = &thread->next;
+    h->counters = thread;
+    thread_entry_set(h->index, &thread->fast, end_thread);
+    thread_table_unlock();
+    thread_watch_end();
+}
+
+static inline void
+count_free(hshm_allocator *a)
+{
+    struct page_thread *thread = thread_of(a);
+    if (UNLIKELY(is_no_thread(thread))) {
+        begin_counting(a);
+        return;
+    }
+    const uint32_t frees = load_relaxed(&thread->frees) + 1;
+    store_relaxed(&thread->frees, frees);
+    if (UNLIKELY(frees >= FREES_AT_ONCE))
+        count_in_region(thread);
+}
+
+uint64_t
+page_uncounted_frees(const hshm_allocator *a)
+{
+    uint64_t frees = 0;
+    thread_table_lock();
+    for (const struct page_thread *thread = a->slab.counters; thread != NULL; thread = thread->next)
+        frees += load_relaxed(&thread->frees);
+    thread_table_unlock();
+    return frees;
 }
 
 static bool
@@ -244,7 +352,7 @@ take_class(hshm_allocator *a, uint32_t class)
 {
     struct slab_heap *h = &a->slab;
     for (;;) {
-        struct slab_shard *shard = shard_here(h);
+        struct slab_shard *shard = shard_here(a);
         const uint64_t current = load_acquire(&shard->current[class]);
         if (LIKELY(current - 1 < h->count)) {
             void *block = take_from(a, current - 1, class);
@@ -340,7 +448,7 @@ give(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t blo
     const uint64_t before = atomic_fetch_or(&bits_of(record)[at], bit);
     if (UNLIKELY((before & bit) != 0))
         return false;
-    (void)atomic_fetch_add_explicit(&shard_here(&a->slab)->frees, 1, memory_order_relaxed);
+    count_free(a);
     const bool word_is_free = (before | bit) == word_mask(at, load_relaxed(&record->blocks));
     if (UNLIKELY(before == 0 || word_is_free))
         settle(a, slice, word_is_free);
@@ -375,7 +483,7 @@ page_free(hshm_allocator *a, void *addr)
     uint64_t inside;
     const uint64_t block =
         hshm_inline_multiply(off & ((UINT64_C(1) << h->shift) - 1), record->reciprocal, &inside);
-    if (UNLIKELY(inside >= record->limit || block >= load_relaxed(&record->blocks) || block >= h->words * WORD_BITS))
+    if (UNLIKELY(inside >= record->limit || block >= h->words * WORD_BITS))
         return allocator_bad_free(a, addr);
     return LIKELY(give(a, slice, record, (uint32_t)block)) ? HSHM_OK : allocator_bad_free(a, addr);
 }
@@ -396,23 +504,53 @@ page_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
     return slab_layout(wish, "ScalablePage", false, ret_layout);
 }
 
+static void
+begin_handle(hshm_allocator *a)
+{
+    a->slab.index = a->read_only ? -1 : thread_index_take();
+    a->view.thread_off = thread_offset(a->slab.index);
+}
+
 static hshm_status
 page_init(hshm_allocator *a, const struct heap_wish *wish)
 {
     slab_init(a, wish, false);
+    begin_handle(a);
     return HSHM_OK;
 }
 
 static hshm_status
 page_open(hshm_allocator *a, const char *name)
 {
-    return slab_open(a, name, false);
+    const hshm_status status = slab_open(a, name, false);
+    if (status == HSHM_OK)
+        begin_handle(a);
+    return status;
 }
 
+/* What lies in the region is nobody's. */
 static void
 page_close(hshm_allocator *a)
 {
-    (void)a; /* all there is lies in the region, and is nobody's */
+    thread_table_lock();
+    while (a->slab.counters != NULL)
+        end_thread(&a->slab.counters->fast);
+    thread_index_give(a->slab.index);
+    thread_table_unlock();
+}
+
+/* The parent's threads count what they freed; this process's one thread begins anew. */
+static void
+page_fork_child(hshm_allocator *a)
+{
+    while (a->slab.counters != NULL) {
+        struct page_thread *thread = a->slab.counters;
+        if (!a->private_memory)
+            store_relaxed(&thread->frees, 0);
+        end_thread(&thread->fast);
+    }
+    if (a->slab.index >= 0)
+        thread_entry_clear(a->slab.index);
 }
 
 const struct allocator_ops alloc_scalable_page_ops = {
@@ -435,4 +573,5 @@ const struct allocator_ops alloc_scalable_page_ops = {
     .open = page_open,
     .recover = slab_recover_process,
     .close = page_close,
+    .fork_child = page_fork_child,
 };

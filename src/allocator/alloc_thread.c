@@ -20,9 +20,9 @@
  * `left` in a record counts down from the number of live blocks of a queued slab, so that the free of the last one is
  * noticed; nothing is counted when a block is taken, because only current slabs give blocks, and those are not counted.
  *
- * Mail: who frees a block of another's full slab tells the owner (a bit for the slab, in the owner's mail), once.  The owner
- * says FULL and then looks at the remote bits once more; the other sets its bit and then looks whether it is FULL; both
- * sequentially consistent, so one of them sees the other.
+ * Mail: who frees a block of another's slab, as the first since the owner last looked (`log` says so), tells the owner: a
+ * bit for the slab, in the owner's mail.  The owner clears first and looks then, the other sets its bit first and
+ * tells then; so one of them sees the other.  Who owns a slab is asked after the bit was set, for the same reason.
  *
  * What ended threads and dead processes leave are orphans: slabs of nobody.  They are adopted by who needs their class (found
  * on the class's shelf), or given free by whoever frees their last block.
@@ -89,7 +89,6 @@ struct thread_heap {
     struct slab_thread *shared;
     _Atomic uint64_t *mail;
     uint32_t slot;
-    uint64_t me; /* own of its slabs, but for FULL and index */
 
     struct slab **chunks; /* of descriptions, by index */
     uint32_t chunk_count;
@@ -248,7 +247,14 @@ live_blocks(const struct slab *slab)
 static uint64_t
 own_word(const struct thread_heap *heap, const struct slab *slab, uint64_t flags)
 {
-    return heap->me | flags | (uint64_t)slab->index << OWN_INDEX_SHIFT;
+    return heap->fast.me | flags | (uint64_t)slab->index << OWN_INDEX_SHIFT;
+}
+
+/* Did others free blocks that the owner has not seen? */
+static bool
+has_news(const struct slab *slab)
+{
+    return load_relaxed(&slab->record->log) != 0;
 }
 
 /*
@@ -259,6 +265,8 @@ static uint32_t
 harvest(struct thread_heap *heap, struct slab *slab)
 {
     uint32_t count = 0;
+    /* Cleared before the bits are looked at; pairs with the exchange in free_remote(). */
+    (void)atomic_exchange(&slab->record->log, 0);
     for (uint32_t word = 0; word < slab->words; word++) {
         const uint64_t mask = word_mask(word, slab->blocks);
         /* Acquire pairs with the release of who freed: its last writes to the block come before our next owner's. */
@@ -301,6 +309,7 @@ queued_is_empty(struct thread_heap *heap, struct slab *slab)
     retire(heap, slab);
 }
 
+/* Its bits have changed by more than `left` tells. */
 static void
 count_queued(struct thread_heap *heap, struct slab *slab)
 {
@@ -315,7 +324,7 @@ count_queued(struct thread_heap *heap, struct slab *slab)
 static void
 refilled(struct thread_heap *heap, struct slab *slab)
 {
-    store_release(&slab->record->own, own_word(heap, slab, 0));
+    store_relaxed(&slab->record->own, own_word(heap, slab, 0));
     enqueue(heap, slab);
     count_queued(heap, slab);
 }
@@ -353,11 +362,27 @@ read_mail(struct thread_heap *heap)
 
 /* ---- taking blocks ---- */
 
+/* The slab is not its class's current one any more. */
 static void
-no_bin(struct thread_heap *heap, uint32_t class)
+no_bin(struct thread_heap *heap, const struct slab *slab)
 {
-    heap->bins[class].word = &thread_no_blocks;
-    heap->current[class] = NULL;
+    heap->bins[slab->class].word = &thread_no_blocks;
+    heap->bins[slab->class].ready = 0;
+    heap->current[slab->class] = NULL;
+    if (heap->fast.hot == (struct hshm_inline_record *)(void *)slab->record)
+        heap->fast.hot_limit = 0;
+}
+
+/* Frees into this slab take the shortest path. */
+static void
+make_hot(struct thread_heap *heap, const struct slab *slab)
+{
+    if (heap->a->view.slices == 0 || slab->slices != 1)
+        return;
+    heap->fast.hot_base = slice_address(&heap->a->slab, slab->slice);
+    heap->fast.hot = (struct hshm_inline_record *)(void *)slab->record;
+    heap->fast.hot_reciprocal = slab->record->reciprocal;
+    heap->fast.hot_limit = slab->record->limit;
 }
 
 /* Let the bin lead to the slab's next word with free blocks, beginning where it was. */
@@ -376,6 +401,8 @@ set_bin(struct thread_heap *heap, struct slab *slab)
         bin->size = h->sizes[slab->class];
         bin->base = slice_address(h, slab->slice) + (uint64_t)word * WORD_BITS * bin->size;
         bin->word = (uint64_t *)(void *)&slab->bits[word];
+        bin->ready = load_relaxed(&slab->bits[word]);
+        make_hot(heap, slab);
         return true;
     }
     return false;
@@ -389,19 +416,15 @@ make_current(struct thread_heap *heap, struct slab *slab)
     heap->current[slab->class] = slab;
 }
 
-/* The current slab has no free bit.  False: something came back just then, and it goes on. */
-static bool
+/* The current slab has no free bit. */
+static void
 make_full(struct thread_heap *heap, struct slab *slab)
 {
-    atomic_store(&slab->record->own, own_word(heap, slab, SLAB_FULL));
-    if (harvest(heap, slab) != 0) {
-        store_release(&slab->record->own, own_word(heap, slab, 0));
-        return false;
-    }
+    /* For the owner's own short path only. */
+    store_relaxed(&slab->record->own, own_word(heap, slab, SLAB_FULL));
     set_left(heap, slab, 0);
     slab->place = PLACE_FULL;
-    no_bin(heap, slab->class);
-    return true;
+    no_bin(heap, slab);
 }
 
 static struct slab *
@@ -500,7 +523,7 @@ squeeze(struct thread_heap *heap)
         if (slab->place == PLACE_QUEUED)
             dequeue(heap, slab);
         else if (slab->place == PLACE_CURRENT)
-            no_bin(heap, slab->class);
+            no_bin(heap, slab);
         (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
         set_left(heap, slab, 0);
         drop_description(heap, slab);
@@ -545,14 +568,12 @@ refill(struct thread_heap *heap, uint32_t class)
             read_mail(heap);
         struct slab *slab = heap->current[class];
         if (slab != NULL) {
-            if (set_bin(heap, slab) || (harvest(heap, slab) != 0 && set_bin(heap, slab)))
+            if (set_bin(heap, slab) || (has_news(slab) && harvest(heap, slab) != 0 && set_bin(heap, slab)))
                 return true;
-            if (!make_full(heap, slab))
-                continue;
+            make_full(heap, slab);
         }
         slab = find_slab(heap, class);
         if (slab != NULL) {
-            (void)harvest(heap, slab);
             make_current(heap, slab);
             continue;
         }
@@ -594,7 +615,7 @@ fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
     heap->slot = slot;
     heap->shared = &h->threads[slot];
     heap->mail = &h->mail[(uint64_t)slot * h->mail_words];
-    heap->me = SLAB_IS | (slot + UINT64_C(1)) << OWN_SLOT_SHIFT;
+    heap->fast.me = SLAB_IS | (slot + UINT64_C(1)) << OWN_SLOT_SHIFT;
     for (uint32_t class = 0; class < h->classes; class++)
         heap->bins[class].word = &thread_no_blocks;
     for (size_t units = 0; units < COUNTOF(heap->fast.direct); units++)
@@ -671,7 +692,7 @@ heap_of(const hshm_allocator *a)
 {
     if (a->slab.index < 0)
         return pthread_getspecific(a->slab.key);
-    struct hshm_inline_heap *fast = hshm_inline_thread(&a->view)->heap;
+    struct hshm_inline_heap *fast = hshm_inline_heap_of(&a->view);
     return fast == &thread_no_heap ? NULL : (struct thread_heap *)(void *)fast;
 }
 
@@ -702,7 +723,7 @@ make_heap(hshm_allocator *a)
     thread_table_lock();
     fill_heap(heap, a, slot);
     if (a->slab.index >= 0)
-        thread_entry_set(a->slab.index, &heap->fast, heap->me, end_heap);
+        thread_entry_set(a->slab.index, &heap->fast, end_heap);
     thread_table_unlock();
     /* These may call malloc, which may be us: the heap is in its place by now. */
     if (a->slab.index >= 0)
@@ -770,7 +791,7 @@ thread_malloc(hshm_allocator *a, size_t size)
     if (LIKELY(size <= HSHM_INLINE_MAX)) {
         const size_t units = (size + GRANULE - 1) / GRANULE;
         void *block;
-        if (LIKELY(hshm_inline_take(hshm_inline_thread(&a->view)->heap->direct[units], &block)))
+        if (LIKELY(hshm_inline_take(hshm_inline_heap_of(&a->view)->direct[units], &block)))
             return block;
     }
     return thread_malloc_other(a, size);
@@ -847,19 +868,18 @@ free_remote(hshm_allocator *a, const struct block_place *place)
     const uint64_t before = atomic_fetch_or(&remote_of(h, place->record)[at], bit);
     if ((before & bit) != 0)
         return false;
+    const bool first = load_seq_cst(&place->record->log) == 0 && atomic_exchange(&place->record->log, 1) == 0;
     const uint64_t own = load_seq_cst(&place->record->own);
-    const uint32_t blocks = load_relaxed(&place->record->blocks);
-    const bool word_is_free = (bits | before | bit) == word_mask(at, blocks);
     if ((own >> OWN_SLOT_SHIFT & 0xffffff) != 0) {
-        if (((own & SLAB_FULL) != 0 && before == 0) || word_is_free)
+        if (first)
             send_mail(h, own);
         return true;
     }
     if (own != SLAB_IS)
         return true;
-    if (before == 0)
+    if (first)
         shelf_put(h, load_relaxed(&place->record->class) % h->classes, place->slice);
-    if (word_is_free)
+    if ((bits | before | bit) == word_mask(at, load_relaxed(&place->record->blocks)))
         (void)slab_retire_orphan(a, place->slice);
     return true;
 }
@@ -871,7 +891,7 @@ free_block(hshm_allocator *a, const struct block_place *place)
         return large_give(a, place);
     struct thread_heap *heap = heap_of(a);
     const uint64_t own = load_acquire(&place->record->own);
-    if (heap != NULL && ((own ^ heap->me) & UINT64_C(0xffffff00)) == 0) {
+    if (heap != NULL && ((own ^ heap->fast.me) & UINT64_C(0xffffff00)) == 0) {
         const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
         struct slab *slab = index < slab_limit(heap) ? slab_at(heap, index) : NULL;
         if (slab != NULL && slab->place != PLACE_UNUSED && slab->record == place->record && place->block < slab->blocks)

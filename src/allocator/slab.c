@@ -110,6 +110,15 @@ slab_blocks(const struct slab_heap *h, uint32_t class, uint64_t slices)
     return (uint32_t)min_u64((slices << h->shift) / h->sizes[class], (uint64_t)h->words * WORD_BITS);
 }
 
+struct slab_numbers
+slab_numbers(uint32_t size, uint32_t blocks)
+{
+    const uint64_t exact = UINT64_MAX / size + 1;
+    const uint64_t more = exact / (UINT64_C(2) * blocks * size);
+    const uint64_t reciprocal = exact + max_u64(more, 1);
+    return (struct slab_numbers){ reciprocal, reciprocal * size * blocks }; /* modulo 2^64: e * blocks */
+}
+
 bool
 slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim)
 {
@@ -133,7 +142,9 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
     store_relaxed(&record->blocks, blocks);
     store_relaxed(&record->class, class);
     store_relaxed(&record->hint, 0);
-    record->reciprocal = record->limit = UINT64_MAX / h->sizes[class] + 1;
+    const struct slab_numbers numbers = slab_numbers(h->sizes[class], blocks);
+    record->reciprocal = numbers.reciprocal;
+    record->limit = numbers.limit;
     record->left = record->left_from = 0;
     store_relaxed(&record->log, 0);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
@@ -154,8 +165,10 @@ slab_record_is_sound(const struct slab_heap *h, uint64_t slice, uint64_t found)
     if (class >= h->classes || slice_count(found) == 0 || slice_count(found) > h->count - slice)
         return false;
     const uint32_t blocks = slab_blocks(h, class, slice_count(found));
-    return blocks > 0 && load_relaxed(&record->blocks) == blocks && load_relaxed(&record->size) == h->sizes[class] &&
-           record->reciprocal == UINT64_MAX / h->sizes[class] + 1 && record->limit == record->reciprocal;
+    if (blocks == 0 || load_relaxed(&record->blocks) != blocks || load_relaxed(&record->size) != h->sizes[class])
+        return false;
+    const struct slab_numbers numbers = slab_numbers(h->sizes[class], blocks);
+    return record->reciprocal == numbers.reciprocal && record->limit == numbers.limit;
 }
 
 bool
@@ -179,28 +192,42 @@ slab_class_aligned(const hshm_allocator *a, uint64_t size, uint64_t alignment, u
 void
 shelf_put(const struct slab_heap *h, uint32_t class, uint64_t slice)
 {
-    _Atomic uint64_t *word = &h->shelves[class * h->taken_words + slice / WORD_BITS];
-    /* Pairs with the exchange in shelf_take(): the taker sees the slab as it was put. */
-    (void)atomic_fetch_or(word, UINT64_C(1) << slice % WORD_BITS);
+    _Atomic uint64_t *word = &shelf_bits(h, class)[slice / WORD_BITS];
+    const uint64_t bit = UINT64_C(1) << slice % WORD_BITS;
+    /* Pairs with the AND in shelf_take(): the taker sees the slab as it was put. */
+    if ((load_seq_cst(word) & bit) == 0)
+        (void)atomic_fetch_or(word, bit);
+}
+
+/* Take the first slab in bits [from, end) of a shelf. */
+static uint64_t
+shelf_take_between(const struct slab_heap *h, uint32_t class, uint64_t from, uint64_t end)
+{
+    _Atomic uint64_t *shelf = shelf_bits(h, class);
+    while (from < end) {
+        _Atomic uint64_t *word = &shelf[from / WORD_BITS];
+        const uint64_t bits = load_relaxed(word) & UINT64_MAX << from % WORD_BITS;
+        const uint64_t bit = bits & -bits;
+        if (bits == 0)
+            from = align_down(from, WORD_BITS) + WORD_BITS;
+        else if ((atomic_fetch_and(word, ~bit) & bit) != 0)
+            return align_down(from, WORD_BITS) + (uint64_t)__builtin_ctzll(bit) + 1;
+    }
+    return 0;
 }
 
 uint64_t
 shelf_take(const struct slab_heap *h, uint32_t class)
 {
-    _Atomic uint64_t *shelf = &h->shelves[class * h->taken_words];
-    const uint64_t words = (run_high(h) + WORD_BITS - 1) / WORD_BITS;
-    for (uint64_t word = 0; word < words; word++) {
-        uint64_t bits = load_relaxed(&shelf[word]);
-        while (bits != 0) {
-            const uint64_t bit = bits & -bits;
-            if (atomic_fetch_and(&shelf[word], ~bit) & bit) {
-                const uint64_t slice = word * WORD_BITS + (uint64_t)__builtin_ctzll(bit);
-                return slice < h->count ? slice + 1 : 0;
-            }
-            bits = load_relaxed(&shelf[word]);
-        }
-    }
-    return 0;
+    _Atomic uint64_t *cursor = shelf_bits(h, class) - 1;
+    const uint64_t end = run_high(h);
+    const uint64_t from = min_u64(load_relaxed(cursor), end);
+    uint64_t taken = shelf_take_between(h, class, from, end);
+    if (taken == 0)
+        taken = shelf_take_between(h, class, 0, end);
+    if (taken != 0)
+        store_relaxed(cursor, taken);
+    return taken <= h->count ? taken : 0;
 }
 
 /* ---- large blocks ---- */

@@ -27,6 +27,7 @@ enum {
 };
 
 struct thread_heap; /* alloc_thread.c */
+struct page_thread; /* alloc_page.c   */
 struct heap_wish;   /* allocator.h    */
 struct heap_layout;
 
@@ -35,7 +36,7 @@ struct slab_heap {
     struct slab_root *root;
     slice_word *slices;
     _Atomic uint64_t *taken;   /* a bit a slice: not free; derived                          */
-    _Atomic uint64_t *shelves; /* `taken_words` words a class; see slab.c                   */
+    _Atomic uint64_t *shelves; /* `shelf_words` words a class; see slab.c                   */
     struct slab_thread *threads;
     _Atomic uint64_t *mail; /* `mail_words` words a thread slot                          */
     unsigned char *shards;
@@ -44,6 +45,7 @@ struct slab_heap {
 
     uint64_t count;       /* slices                             */
     uint64_t taken_words; /* words of bits for so many slices   */
+    uint64_t shelf_words; /* the same, and a cursor             */
     uint64_t shard_size;  /* bytes                              */
     uint64_t record_size; /* bytes                              */
     uint64_t max_size;    /* largest block that lies in a slab  */
@@ -59,9 +61,10 @@ struct slab_heap {
     uint32_t sizes[CLASSES_MAX];      /* bytes of a block */
     struct slab_cut cuts[CLASSES_MAX];
 
-    /* ThreadLocal, this process's threads; under the lock of thread_table.c. */
-    struct thread_heap *heaps;
-    int index; /* in thread_table.c; -1 = none was free, and `key` leads to a thread's heap */
+    /* This process's threads; under the lock of thread_table.c. */
+    struct thread_heap *heaps;   /* ThreadLocal  */
+    struct page_thread *counters; /* ScalablePage */
+    int index; /* in thread_table.c; -1 = none was free, and (ThreadLocal) `key` leads to a thread's heap */
     pthread_key_t key;
 };
 
@@ -185,10 +188,28 @@ bool slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim);
 void slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own);
 /* How many blocks a slab of a class has in so many slices. */
 uint32_t slab_blocks(const struct slab_heap *h, uint32_t class, uint64_t slices);
+/*
+ * The factor and limit by which a block's number is found from its offset (hshm_inline_multiply()).  With factor
+ * f = (2^64 + e) / size, the low half of a block's offset i * size times f is i * e, and that of an offset between blocks
+ * at least f.  e is chosen near f / (2 * blocks), and the limit blocks * e: above it for the last block, not for one more.
+ */
+struct slab_numbers {
+    uint64_t reciprocal;
+    uint64_t limit;
+};
+struct slab_numbers slab_numbers(uint32_t size, uint32_t blocks);
 /* Is this what the record of a slab of that many slices must say?  (It lies in a region.) */
 bool slab_record_is_sound(const struct slab_heap *h, uint64_t slice, uint64_t found);
 
-/* Shelves: for each class, which slabs that belong to nobody may have free blocks.  Derived; a set bit may be wrong. */
+/*
+ * Shelves: for each class, which slabs that belong to nobody may have free blocks.  Derived; a set bit may be wrong.  They
+ * are taken in turn: a slab that was put there for its first free block has more of them when its turn comes.
+ */
+static inline _Atomic uint64_t *
+shelf_bits(const struct slab_heap *h, uint32_t class)
+{
+    return &h->shelves[class * h->shelf_words + 1];
+}
 void shelf_put(const struct slab_heap *h, uint32_t class, uint64_t slice);
 /* Take a slab off: its slice + 1, or 0 when there is none. */
 uint64_t shelf_take(const struct slab_heap *h, uint32_t class);
@@ -220,6 +241,8 @@ bool slab_retire_orphan(hshm_allocator *a, uint64_t slice);
 
 /* ---- alloc_page.c ---- */
 
+/* ScalablePage: frees by this process's threads that the region does not know of yet. */
+uint64_t page_uncounted_frees(const hshm_allocator *a);
 /* ScalablePage: give a shelved slab free if it has no live block. */
 bool page_retire(hshm_allocator *a, uint64_t slice);
 

@@ -31,7 +31,7 @@ struct geometry {
 /* Offsets from the table's begin, and sizes of parts. */
 struct parts {
     uint64_t taken, shelves, threads, mail, shards, records, end;
-    uint64_t taken_words, shard_size, record_size, max_size;
+    uint64_t taken_words, shelf_words, shard_size, record_size, max_size;
     uint32_t words, classes, mail_words;
 };
 
@@ -51,7 +51,8 @@ parts_of(const struct geometry *g)
 
     p.taken = align_up(g->slices * sizeof(slice_word), CACHE_LINE);
     p.shelves = align_up(p.taken + p.taken_words * sizeof(uint64_t), CACHE_LINE);
-    p.threads = align_up(p.shelves + p.classes * p.taken_words * sizeof(uint64_t), CACHE_LINE);
+    p.shelf_words = p.taken_words + 1;
+    p.threads = align_up(p.shelves + p.classes * p.shelf_words * sizeof(uint64_t), CACHE_LINE);
     p.mail = p.threads + g->thread_slots * sizeof(struct slab_thread);
     p.shards = align_up(p.mail + (uint64_t)g->thread_slots * p.mail_words * sizeof(uint64_t), CACHE_LINE);
     p.records = p.shards + g->shards * p.shard_size;
@@ -196,6 +197,7 @@ set_view(hshm_allocator *a, const struct geometry *g)
     h->data = a->view.base + a->layout.data_off;
     h->count = g->slices;
     h->taken_words = p.taken_words;
+    h->shelf_words = p.shelf_words;
     h->shard_size = p.shard_size;
     h->record_size = p.record_size;
     h->max_size = p.max_size;

@@ -150,6 +150,8 @@ slab_stats(hshm_allocator *a, hshm_stats *ret_stats)
         ret_stats->frees += load_relaxed(&h->threads[slot].frees);
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
         ret_stats->frees += load_relaxed(&shard_at(h, shard)->frees);
+    if (!h->remote_bits)
+        ret_stats->frees += page_uncounted_frees(a);
     ret_stats->peak_bytes =
         max_u64(min_u64(load_relaxed(&h->root->peak), h->count) << h->shift, ret_stats->used_bytes);
     ret_stats->largest_free = run_longest_free(h) << h->shift;
@@ -169,7 +171,7 @@ broken(const hshm_allocator *a, uint64_t slice, const char *what)
 static bool
 is_on_shelf(const struct slab_heap *h, uint32_t class, uint64_t slice)
 {
-    const uint64_t word = load_relaxed(&h->shelves[class * h->taken_words + slice / WORD_BITS]);
+    const uint64_t word = load_relaxed(&shelf_bits(h, class)[slice / WORD_BITS]);
     return (word >> slice % WORD_BITS & 1) != 0;
 }
 

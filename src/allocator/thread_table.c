@@ -9,26 +9,24 @@
 
 uint64_t thread_no_blocks;
 
-static struct hshm_inline_bin no_bin = { &thread_no_blocks, NULL, 0 };
+struct hshm_inline_bin thread_no_bin = { .word = &thread_no_blocks };
 
 #define FOUR(...) __VA_ARGS__, __VA_ARGS__, __VA_ARGS__, __VA_ARGS__
 #define SIXTEEN(...) FOUR(__VA_ARGS__), FOUR(__VA_ARGS__), FOUR(__VA_ARGS__), FOUR(__VA_ARGS__)
 
+/* No slab's record ever says this: owners have 24 bits, of which it would be the last, and no flags are 0xff. */
+#define NOBODY UINT32_MAX
+
+/* Its hot slab is at no address, and has no blocks. */
 struct hshm_inline_heap thread_no_heap = {
-    { SIXTEEN(&no_bin), SIXTEEN(&no_bin), SIXTEEN(&no_bin), SIXTEEN(&no_bin), &no_bin }
+    .direct = { SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin), &thread_no_bin },
+    .me = NOBODY,
 };
 static_assert(COUNTOF(thread_no_heap.direct) == 65, "each leads somewhere");
 
-/* No slab's record ever says this: owners have 24 bits, of which it would be the last, and no flag is 0xff. */
-#define NOBODY UINT32_MAX
-#define NO_ENTRY               \
-    {                          \
-        &thread_no_heap, NOBODY \
-    }
-
 /* Local to a thread; linked while the thread is listed, under the lock. */
 struct thread_table {
-    struct hshm_inline_thread entries[THREAD_ENTRIES + 1]; /* the last is always empty */
+    struct hshm_inline_heap *entries[THREAD_ENTRIES + 1]; /* the last is always empty */
     void (*ends[THREAD_ENTRIES])(struct hshm_inline_heap *heap);
     struct thread_table *next;
     struct thread_table **back;
@@ -36,7 +34,7 @@ struct thread_table {
 
 /* Initial exec: the distance from the thread pointer is the same in all threads, and known when a handle is made. */
 static _Thread_local struct thread_table table __attribute__((tls_model("initial-exec"))) = {
-    .entries = { SIXTEEN(NO_ENTRY), FOUR(NO_ENTRY), FOUR(NO_ENTRY), NO_ENTRY }
+    .entries = { SIXTEEN(&thread_no_heap), FOUR(&thread_no_heap), FOUR(&thread_no_heap), &thread_no_heap }
 };
 static_assert(COUNTOF(table.entries) == 25, "each leads somewhere");
 
@@ -79,8 +77,7 @@ thread_index_take(void)
 static void
 empty_entry(struct thread_table *of, int index)
 {
-    of->entries[index].me = NOBODY;
-    of->entries[index].heap = &thread_no_heap;
+    of->entries[index] = &thread_no_heap;
 }
 
 void
@@ -96,7 +93,7 @@ thread_index_give(int index)
 intptr_t
 thread_offset(int index)
 {
-    const struct hshm_inline_thread *entry = &table.entries[index < 0 ? THREAD_ENTRIES : index];
+    struct hshm_inline_heap *const *entry = &table.entries[index < 0 ? THREAD_ENTRIES : index];
     return (const char *)entry - (const char *)__builtin_thread_pointer();
 }
 
@@ -131,7 +128,7 @@ end_thread(void *of)
     struct thread_table *ended = of;
     thread_table_lock();
     for (int index = 0; index < THREAD_ENTRIES; index++) {
-        struct hshm_inline_heap *heap = ended->entries[index].heap;
+        struct hshm_inline_heap *heap = ended->entries[index];
         if (heap == &thread_no_heap)
             continue;
         empty_entry(ended, index);
@@ -148,12 +145,11 @@ make_key(void)
 }
 
 void
-thread_entry_set(int index, struct hshm_inline_heap *heap, uint64_t me, void (*end)(struct hshm_inline_heap *heap))
+thread_entry_set(int index, struct hshm_inline_heap *heap, void (*end)(struct hshm_inline_heap *heap))
 {
     list(&table);
     table.ends[index] = end;
-    table.entries[index].me = me;
-    table.entries[index].heap = heap;
+    table.entries[index] = heap;
 }
 
 void

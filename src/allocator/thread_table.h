@@ -1,5 +1,5 @@
 /*
- * thread_table.h - which heap of slabs the calling thread has in each of the process's ThreadLocal heaps.
+ * thread_table.h - what the calling thread has in each of the process's ThreadLocal and ScalablePage heaps.
  *
  * Every thread has a small table in its static thread-local storage, an entry a heap; so the short path finds the entry at
  * a constant distance from the thread pointer, without a call.  An entry that was never set leads to an empty heap that all
@@ -34,11 +34,12 @@ intptr_t thread_offset(int index);
 /* The heap that empty entries lead to. */
 extern struct hshm_inline_heap thread_no_heap;
 
-/* A word that has no free blocks, ever. */
+/* A bin without blocks, ever, and the word that it leads to. */
+extern struct hshm_inline_bin thread_no_bin;
 extern uint64_t thread_no_blocks;
 
 /* Set the calling thread's entry; `end` is called with the heap, under the lock, when the thread ends.  Under the lock. */
-void thread_entry_set(int index, struct hshm_inline_heap *heap, uint64_t me, void (*end)(struct hshm_inline_heap *heap));
+void thread_entry_set(int index, struct hshm_inline_heap *heap, void (*end)(struct hshm_inline_heap *heap));
 /* Let it be empty again. */
 void thread_entry_clear(int index);
 /* To be called without the lock, after the first thread_entry_set() of a thread: it may call malloc. */

@@ -106,8 +106,8 @@ enum {
  */
 struct slab_record {
     _Atomic uint64_t own; /*  0: see above                                                              */
-    uint64_t limit;       /*  8: reciprocal; see block_index()                                          */
-    uint64_t reciprocal;  /* 16: 2^64 / size, rounded up                                                */
+    uint64_t limit;       /*  8: see slab_numbers()                                                     */
+    uint64_t reciprocal;  /* 16: 2^64 / size and a little more; see there                               */
     uint32_t left;        /* 24: ThreadLocal: local frees until the owner must look; its owner's only   */
     uint32_t left_from;   /* 28: what `left` was set to                                                 */
     _Atomic uint32_t size;   /* 32: bytes a block                                                       */
@@ -115,7 +115,8 @@ struct slab_record {
     _Atomic uint32_t class;  /* 40: size class                                                          */
     _Atomic uint32_t hint;   /* 44: ScalablePage: the word that had free bits last                      */
     _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's                    */
-    _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED       */
+    _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED;
+                                    ThreadLocal: 1 = others freed blocks since the owner last looked    */
 };
 static_assert(sizeof(struct slab_record) == 64, "format v1");
 static_assert(offsetof(struct slab_record, reciprocal) == 16, "format v1");
