@@ -1,29 +1,38 @@
 /*
- * alloc_page.c - slabs that nobody owns: memory is bounded by processors, whoever and however many the users are.
+ * alloc_page.c - slabs that no thread or process owns: memory is bounded by processors, whoever and however many use it.
  *
- * For each class every shard (one a processor, nearly) has one current slab, from which all threads that run there take, in
- * whatever process.  Taking a block is one CAS on its word of bits; giving it back is one OR, whoever does it.  So there is
- * no state of a thread or process in the region that could be left behind; a kill falls before or after.
+ * For each class every shard (one a processor) has one current slab, from which all threads that run there take, in
+ * whatever process.  So there is no state of a thread or process in the region that could be left behind.
  *
  *     CURRENT   in one shard; takers take from it
  *     FULL      had no free block when it was replaced; in no list
- *     SHELVED   had free blocks afterwards; its class's shelf leads to it
+ *     SHELVED   had free blocks afterwards; a shelf of its class leads to it
  *     LOCKED    somebody found it without a live block, and is giving its slices free
  *
- * The two dangers, and the rules against them:
+ * A free block's bit is in one of two rows.  A slab's *home* is the processor that made it, and its home bits are changed by
+ * threads that run there alone, by one plain store in a restartable sequence (sync/rseq.h).  Everyone else uses the
+ * shared bits, by atomic instructions.  On processors, kernels and tools without such sequences a slab has no home.
+ *
+ *                      home bits                    shared bits
+ *     take             at home: 1 -> 0, one store   1 -> 0 by CAS
+ *     free             at home: 0 -> 1, one store   elsewhere: 0 -> 1 by OR
+ *
+ * The dangers, and the rules against them:
  *   - A free must not miss that its slab became FULL just then.  Who replaces a slab says FULL, and looks at the bits
- *     again; who frees sets the bit, and looks at the state again; both sequentially consistent, so one sees the other.
- *   - A taker that was stopped between reading a word and its CAS may go on when the slab's slices are something else by
- *     then.  So whoever gives slices free first takes every block (each word by CAS from "all free" to 0), which fails if
- *     a taker was faster; and a taker looks at the state *after* its CAS: if that is a slab of its class, and not LOCKED, the
- *     block is good, whatever happened in between; if not, it puts the bit back, which is then a free block of whatever
- *     slab is there now, since it was one when the CAS won it.
+ *     again; who frees sets the bit, and looks at the state again; so one sees the other.
+ *   - A taker that was stopped between reading a word and its store may go on when the slab's slices are something else by
+ *     then.  At home: being stopped ends the sequence, and the slab's owner word is looked at inside it.  Elsewhere:
+ *     whoever gives slices free first takes every block (each word of shared bits by CAS to 0, each of home bits at home),
+ *     which fails if a taker was faster; and a taker looks at the owner word *after* its CAS: if that is a slab of its class,
+ *     and not LOCKED, the block is good, whatever happened in between; if not, it puts the bit back, which is then a free
+ *     block of whatever slab is there now, since it was one when the CAS won it.
+ *   - So a slab with a home is given free there only; when memory is short, or on trim, a thread visits each processor.
  *
  * What a kill leaves
  *     take, free                nothing in between: one store.  (A taker killed before it put a bit back: that one block)
- *     a bit set, not shelved    found out by recovery, or when the next block of that word's neighbours comes back
- *     slab taken off the shelf, not current yet    `own` says by whom; recovery shelves it again
- *     LOCKED                    `log` says which words were taken; recovery puts them back
+ *     a bit set, not shelved    found out by recovery, or by the next free of that slab
+ *     slab taken off a shelf, not current yet    its owner word says by whom; recovery shelves it again
+ *     LOCKED                    `log` says which words were taken; recovery puts them back, as shared bits
  *
  * Locking: none.
  */
@@ -35,10 +44,13 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "sync/pages.h"
+#include "sync/rseq.h"
 
 enum {
     LARGER_CLASSES = 16,
-    FREES_AT_ONCE = 64 /* counted by a thread for itself before the region hears of them */
+    SEQUENCE_TRIES = 8, /* restarted so often, it is a debugger that steps: then the way without home */
+    FULL_SHARE = 8,     /* a slab counts as full until one of so many blocks is free                     */
+    FREES_AT_ONCE = 64  /* counted by a thread for itself before the region hears of them */
 };
 
 /*
@@ -67,12 +79,21 @@ is_no_thread(const struct page_thread *thread)
     return &thread->fast == &thread_no_heap;
 }
 
-static struct slab_shard *
-shard_here(const hshm_allocator *a)
+/* Where this thread runs: which shard it uses, and whether slabs made there are at home on this processor. */
+struct here {
+    uint32_t shard;
+    uint32_t cpu; /* or RSEQ_NO_CPU */
+};
+
+static inline struct here
+here_at(const hshm_allocator *a, bool by_sequences)
 {
+    const uint32_t cpu = rseq_cpu();
+    if (LIKELY(by_sequences && cpu < a->slab.shard_count))
+        return (struct here){ cpu, cpu };
     const struct page_thread *thread = thread_of(a);
-    const struct slab_heap *h = &a->slab;
-    return shard_at(h, (UNLIKELY(is_no_thread(thread)) ? cpu_current() : thread->shard) & (h->shard_count - 1));
+    const uint32_t shard = is_no_thread(thread) ? cpu_current() : thread->shard;
+    return (struct here){ shard & (a->slab.shard_count - 1), RSEQ_NO_CPU };
 }
 
 /* ---- counting ---- */
@@ -106,7 +127,7 @@ begin_counting(hshm_allocator *a)
     struct slab_heap *h = &a->slab;
     struct page_thread *thread = h->index < 0 ? NULL : pages_take(sizeof *thread);
     if (thread == NULL) {
-        (void)atomic_fetch_add_explicit(&shard_here(a)->frees, 1, memory_order_relaxed);
+        (void)atomic_fetch_add_explicit(&shard_at(h, 0)->frees, 1, memory_order_relaxed);
         return;
     }
     for (size_t units = 0; units < COUNTOF(thread->fast.direct); units++)
@@ -151,12 +172,55 @@ page_uncounted_frees(const hshm_allocator *a)
     return frees;
 }
 
+/* ---- looking at slabs ---- */
+
+/* From a region: may say anything. */
+static inline uint32_t
+blocks_of(const struct slab_heap *h, const struct slab_record *record)
+{
+    return (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+}
+
+/*
+ * May a shared bit be set?  Looked at first because shared bits lie in cache lines of their own.  Who sets a bit sets this
+ * afterwards, if it is not; who finds none sets it to 0 and looks at the bits once more.
+ */
+static inline bool
+may_be_shared(const struct slab_record *record)
+{
+    return load_relaxed(&record->skip) != 0;
+}
+
+static void
+note_shared(struct slab_record *record)
+{
+    if (load_seq_cst(&record->skip) == 0)
+        atomic_store(&record->skip, 1);
+}
+
+static inline uint64_t
+free_word(const struct slab_heap *h, struct slab_record *record, uint32_t word)
+{
+    const uint64_t home = load_seq_cst(&bits_of(record)[word]);
+    return may_be_shared(record) ? home | load_seq_cst(&remote_of(h, record)[word]) : home;
+}
+
+/* Without an instruction that every processor has, gcc calls a function. */
+static uint32_t
+count_bits(uint64_t bits)
+{
+    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
+    bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
+    bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (uint32_t)(bits * UINT64_C(0x0101010101010101) >> 56);
+}
+
 static bool
 has_free(const struct slab_heap *h, struct slab_record *record)
 {
-    const uint32_t words = words_for(min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS));
+    const uint32_t words = words_for(blocks_of(h, record));
     for (uint32_t word = 0; word < words; word++) {
-        if (load_seq_cst(&bits_of(record)[word]) != 0)
+        if (free_word(h, record, word) != 0)
             return true;
     }
     return false;
@@ -165,35 +229,69 @@ has_free(const struct slab_heap *h, struct slab_record *record)
 static bool
 is_all_free(const struct slab_heap *h, struct slab_record *record)
 {
-    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+    const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if (load_seq_cst(&bits_of(record)[word]) != word_mask(word, blocks))
+        if (free_word(h, record, word) != word_mask(word, blocks))
             return false;
     }
     return true;
 }
 
-/* From `own` as it was found, to the same class on its shelf.  False: it is something else by now. */
+static inline bool
+has_flags(uint64_t own, uint64_t flags)
+{
+    return (own & SLAB_FLAGS) == (SLAB_IS | flags);
+}
+
+/* That a slab is still the one that `own` said, whether current or not: for sequences. */
+#define PAGE_GUARD_MASK (SLAB_IS | SLAB_LOCKED | PAGE_OWN_HOME_MASK | PAGE_OWN_CLASS_MASK)
+
+static inline struct rseq_guard
+guard_of(const struct slab_record *record, uint64_t own)
+{
+    return (struct rseq_guard){ &record->own, PAGE_GUARD_MASK, own & PAGE_GUARD_MASK };
+}
+
+/* From `own` as it was found, to a shelf.  False: it is something else by now. */
 static bool
 shelve(const struct slab_heap *h, uint64_t slice, uint64_t own)
 {
     const uint32_t class = page_own_class(own);
-    if (class >= h->classes || !cas_seq_cst(&record_of(h, slice)->own, &own, page_own(SLAB_SHELVED, class, 0)))
+    if (class >= h->classes ||
+        !cas_seq_cst(&record_of(h, slice)->own, &own, page_own(SLAB_SHELVED, class, page_own_home(own), 0)))
         return false;
-    shelf_put(h, class, slice);
+    shelf_put(h, class, page_shelf(h, own), slice);
     return true;
 }
 
 /* ---- giving slabs free ---- */
 
-/* Put words back that were taken for good and cannot be given free now. */
+/* Take all blocks of a word of a locked slab.  False: a taker was faster, or we are not at its home any more. */
+static bool
+take_word(const struct slab_heap *h, struct slab_record *record, uint64_t locked, uint32_t word, uint64_t mask)
+{
+    const uint64_t home = load_seq_cst(&bits_of(record)[word]);
+    uint64_t shared = mask & ~home;
+    if (shared != 0 && !cas_seq_cst(&remote_of(h, record)[word], &shared, 0))
+        return false;
+    const struct rseq_guard guard = guard_of(record, locked);
+    if (home == 0 || (page_own_home(locked) == rseq_cpu() + 1 &&
+                      rseq_empty(rseq_cpu(), guard, &bits_of(record)[word], home) == RSEQ_DONE))
+        return true;
+    (void)atomic_fetch_or(&remote_of(h, record)[word], mask & ~home);
+    note_shared(record);
+    return false;
+}
+
+/* Put the first words back, as shared bits, that were taken for good and cannot be given free now. */
 static void
 unlock(const struct slab_heap *h, uint64_t slice, uint64_t locked, uint32_t words)
 {
     struct slab_record *record = record_of(h, slice);
-    const uint32_t blocks = load_relaxed(&record->blocks);
+    const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words; word++)
-        (void)atomic_fetch_or(&bits_of(record)[word], word_mask(word, blocks));
+        (void)atomic_fetch_or(&remote_of(h, record)[word], word_mask(word, blocks));
+    note_shared(record);
     store_release(&record->log, 0);
     (void)shelve(h, slice, locked);
 }
@@ -205,16 +303,16 @@ page_retire(hshm_allocator *a, uint64_t slice)
     struct slab_record *record = record_of(h, slice);
     const uint64_t found = load_acquire(&h->slices[slice]);
     uint64_t own = load_seq_cst(&record->own);
-    if (slice_state(found) != SLICE_SLAB || (own & SLAB_FLAGS) != (SLAB_IS | SLAB_SHELVED) || !is_all_free(h, record) ||
-        !slab_record_is_sound(h, slice, found))
+    const uint32_t home = page_own_home(own);
+    if (slice_state(found) != SLICE_SLAB || !has_flags(own, SLAB_SHELVED) || (home != 0 && home != rseq_cpu() + 1) ||
+        !is_all_free(h, record) || !slab_record_is_sound(h, slice, found))
         return false;
-    const uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), a->process);
+    const uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), home, a->process);
     if (!cas_seq_cst(&record->own, &own, locked))
         return false;
-    const uint32_t blocks = load_relaxed(&record->blocks);
+    const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        uint64_t all = word_mask(word, blocks);
-        if (!cas_seq_cst(&bits_of(record)[word], &all, 0)) {
+        if (!take_word(h, record, locked, word, word_mask(word, blocks))) {
             unlock(h, slice, locked, word);
             return false;
         }
@@ -224,76 +322,190 @@ page_retire(hshm_allocator *a, uint64_t slice)
     return true;
 }
 
+/* On one processor: slabs at home there, without a live block, that were waiting for someone to come by. */
+static void
+retire_at_home(void *arg, uint32_t cpu)
+{
+    hshm_allocator *a = arg;
+    const struct slab_heap *h = &a->slab;
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high && rseq_cpu() == cpu; slice++) {
+        if (slice_state(load_relaxed(&h->slices[slice])) == SLICE_SLAB &&
+            page_own_home(load_relaxed(&record_of(h, slice)->own)) == cpu + 1)
+            (void)page_retire(a, slice);
+    }
+}
+
 /* ---- the shard's slab ---- */
 
 /* It is not the shard's any more.  FULL first, then the bits again: see above. */
 static void
-leave_current(const struct slab_heap *h, uint64_t slice)
+leave_current(hshm_allocator *a, uint64_t slice)
 {
+    struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
     uint64_t own = load_seq_cst(&record->own);
-    if ((own & SLAB_FLAGS) != (SLAB_IS | SLAB_CURRENT))
+    if (!has_flags(own, SLAB_CURRENT))
         return;
-    const uint64_t full = page_own(SLAB_FULL, page_own_class(own), 0);
-    if (cas_seq_cst(&record->own, &own, full) && has_free(h, record))
-        (void)shelve(h, slice, full);
+    const uint64_t full = page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0);
+    if (!cas_seq_cst(&record->own, &own, full))
+        return;
+    uint64_t free_blocks = 0;
+    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
+        free_blocks += count_bits(free_word(h, record, word));
+    if (free_blocks != 0 && free_blocks * FULL_SHARE >= blocks_of(h, record) && shelve(h, slice, full))
+        (void)page_retire(a, slice); /* who freed its last block saw it CURRENT, and left it alone */
 }
 
-/* A slab with free blocks that no shard has: its slice + 1, now CURRENT by this process; 0 when there is none. */
+/* Are there blocks that this thread can take, being where it is? */
+static bool
+is_of_use(const struct slab_heap *h, struct slab_record *record, uint64_t own, struct here here)
+{
+    const uint32_t words = words_for(blocks_of(h, record));
+    const bool at_home = here.cpu != RSEQ_NO_CPU && page_own_home(own) == here.cpu + 1;
+    for (uint32_t word = 0; word < words; word++) {
+        if ((at_home && load_relaxed(&bits_of(record)[word]) != 0) ||
+            (may_be_shared(record) && load_relaxed(&remote_of(h, record)[word]) != 0))
+            return true;
+    }
+    return false;
+}
+
+/* A slab with free blocks from a shelf: its slice + 1, now CURRENT by this process; 0 when there is none. */
 static uint64_t
-take_shelved(hshm_allocator *a, uint32_t class)
+take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here)
 {
     struct slab_heap *h = &a->slab;
     for (;;) {
-        const uint64_t taken = shelf_take(h, class);
+        const uint64_t taken = shelf_take(h, class, shelf);
         if (taken == 0)
             return 0;
-        struct slab_record *record = record_of(h, taken - 1);
-        uint64_t shelved = page_own(SLAB_SHELVED, class, 0);
-        if (slab_record_is_sound(h, taken - 1, load_acquire(&h->slices[taken - 1])) &&
-            cas_seq_cst(&record->own, &shelved, page_own(SLAB_CURRENT, class, a->process)))
+        const uint64_t slice = taken - 1;
+        struct slab_record *record = record_of(h, slice);
+        uint64_t own = load_seq_cst(&record->own);
+        if (!has_flags(own, SLAB_SHELVED) || page_own_class(own) != class ||
+            !slab_record_is_sound(h, slice, load_acquire(&h->slices[slice])))
+            continue; /* it is something else by now, and who made it that puts it where it belongs */
+        if (!is_of_use(h, record, own, here)) {
+            shelf_put(h, class, shelf, slice);
+            return 0;
+        }
+        if (cas_seq_cst(&record->own, &own, page_own(SLAB_CURRENT, class, page_own_home(own), a->process)))
             return taken;
     }
 }
 
 static uint64_t
-make_slab(hshm_allocator *a, uint32_t class)
+find_shelved(hshm_allocator *a, uint32_t class, struct here here)
+{
+    const uint32_t shards = a->slab.shard_count;
+    uint64_t next = 0;
+    for (uint32_t i = 0; next == 0 && i < shards; i++)
+        next = take_shelved(a, class, (here.shard + i) & (shards - 1), here);
+    return next;
+}
+
+static uint64_t
+make_slab(hshm_allocator *a, uint32_t class, struct here here)
 {
     struct claim claim;
     if (!slab_claim(a, class, &claim))
         return 0;
-    slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, a->process));
+    const bool has_home = here.cpu != RSEQ_NO_CPU;
+    slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, has_home ? here.cpu + 1 : 0, a->process), !has_home);
     return claim.first + 1;
 }
 
 /* Another slab for the shard.  False: no memory. */
 static bool
-replace_current(hshm_allocator *a, struct slab_shard *shard, uint32_t class, uint64_t current)
+replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64_t current)
 {
     struct slab_heap *h = &a->slab;
-    uint64_t next = take_shelved(a, class);
+    uint64_t next = find_shelved(a, class, here);
     if (next == 0)
-        next = make_slab(a, class);
+        next = make_slab(a, class, here);
     if (next == 0)
         return false;
     const uint64_t before = current;
-    if (cas_seq_cst(&shard->current[class], &current, next)) {
+    if (cas_seq_cst(&shard_at(h, here.shard)->current[class], &current, next)) {
         if (before != 0 && before <= h->count)
-            leave_current(h, before - 1);
+            leave_current(a, before - 1);
     } else {
         (void)shelve(h, next - 1, load_seq_cst(&record_of(h, next - 1)->own)); /* another thread was faster */
     }
     return true;
 }
 
-/* Let the hint lead to a word with free blocks.  False: there is none. */
-static bool
-set_hint(const struct slab_heap *h, struct slab_record *record)
+/* ---- taking blocks ---- */
+
+/*
+ * The class comes from the caller and the place is looked at once more, since the record lies in a region and may say
+ * anything.
+ */
+static inline void *
+block_at(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word, uint64_t bit_at)
 {
-    const uint32_t words = words_for(min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS));
-    const uint32_t begin = load_relaxed(&record->hint);
+    const struct slab_heap *h = &a->slab;
+    const uint64_t off = (slice << h->shift) + (word * (uint64_t)WORD_BITS + bit_at) * h->sizes[class];
+    return LIKELY(off + h->sizes[class] <= a->layout.data_size) ? h->data + off : NULL;
+}
+
+/* Which bit of a word a thread asks for next.  Blocks in turn: not the one that is just being freed. */
+static _Thread_local uint64_t turn __attribute__((tls_model("initial-exec")));
+
+/* At home: from the word that the hint leads to. */
+static inline void *
+take_at_home(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t cpu)
+{
+    const struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    const uint32_t word = load_relaxed(&record->hint) & (h->words - 1);
+    const struct rseq_guard guard = { &record->own, PAGE_GUARD_MASK, page_own(0, class, cpu + 1, 0) };
+    uint64_t at = ++turn % WORD_BITS;
+    if (LIKELY(rseq_take(cpu, guard, &bits_of(record)[word], &at) == RSEQ_DONE))
+        return block_at(a, slice, class, word, at);
+    return NULL;
+}
+
+/* From shared bits.  Acquire pairs with the OR of who freed the block. */
+static void *
+take_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word)
+{
+    const struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    _Atomic uint64_t *shared = &remote_of(h, record)[word];
+    uint64_t bits = load_relaxed(shared);
+    while (bits != 0) {
+        const uint64_t bit = bits & -bits;
+        if (!cas_seq_cst(shared, &bits, bits & ~bit))
+            continue;
+        const uint64_t own = load_seq_cst(&record->own);
+        void *block = block_at(a, slice, class, word, (uint64_t)__builtin_ctzll(bit));
+        if (LIKELY((own & (SLAB_IS | SLAB_LOCKED)) == SLAB_IS && page_own_class(own) == class && block != NULL))
+            return block;
+        (void)atomic_fetch_or(shared, bit);
+        note_shared(record);
+        return NULL;
+    }
+    return NULL;
+}
+
+static void *
+take_any_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t words)
+{
+    void *block = NULL;
+    for (uint32_t word = 0; block == NULL && word < words; word++)
+        block = take_shared(a, slice, class, word);
+    return block;
+}
+
+/* At home: let the hint lead to a word with home bits. */
+static bool
+set_hint(struct slab_record *record, uint32_t words)
+{
+    uint32_t word = load_relaxed(&record->hint);
     for (uint32_t i = 0; i < words; i++) {
-        const uint32_t word = (begin + i) % words;
+        word = word + 1 < words ? word + 1 : 0;
         if (load_relaxed(&bits_of(record)[word]) == 0)
             continue;
         store_relaxed(&record->hint, word);
@@ -302,31 +514,62 @@ set_hint(const struct slab_heap *h, struct slab_record *record)
     return false;
 }
 
-/*
- * Take a block of a slab: its address, or NULL when the word that the hint leads to has none, or changed.  The class comes
- * from the caller and the address is looked at once more, since the record lies in a region and may say anything.
- */
-static inline void *
-take_from(const hshm_allocator *a, uint64_t slice, uint32_t class)
+/* Look through the whole slab; at home its home bits first. */
+static NO_INLINE void *
+take_anywhere(const hshm_allocator *a, uint64_t slice, uint32_t class, struct here here)
 {
     const struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
-    const uint32_t at = load_relaxed(&record->hint) & (h->words - 1);
-    bits_word *word = &bits_of(record)[at];
-    uint64_t bits = load_relaxed(word);
-    if (bits == 0)
-        return NULL;
-    const uint64_t bit = bits & -bits;
-    /* Acquire pairs with the OR of who freed the block. */
-    if (!cas_seq_cst(word, &bits, bits & ~bit))
-        return NULL;
-    const uint64_t off = (slice << h->shift) + (at * WORD_BITS + (uint64_t)__builtin_ctzll(bit)) * h->sizes[class];
-    const uint64_t own = load_seq_cst(&record->own);
-    if (LIKELY((own & (SLAB_IS | SLAB_LOCKED)) == SLAB_IS && page_own_class(own) == class &&
-               off + h->sizes[class] <= a->layout.data_size))
-        return h->data + off;
-    (void)atomic_fetch_or(word, bit);
-    return NULL;
+    const uint32_t words = words_for(blocks_of(h, record));
+    void *block = NULL;
+    if (here.cpu != RSEQ_NO_CPU && set_hint(record, words))
+        block = take_at_home(a, slice, class, here.cpu);
+    if (block != NULL || !may_be_shared(record))
+        return block;
+    block = take_any_shared(a, slice, class, words);
+    if (block != NULL)
+        return block;
+    atomic_store(&record->skip, 0);
+    block = take_any_shared(a, slice, class, words);
+    if (block != NULL)
+        note_shared(record);
+    return block;
+}
+
+static NO_INLINE void *
+take_slowly(hshm_allocator *a, uint32_t class)
+{
+    const struct slab_heap *h = &a->slab;
+    for (int tries = 0;; tries++) {
+        const struct here here = here_at(a, tries < SEQUENCE_TRIES);
+        const uint64_t current = load_acquire(&shard_at(h, here.shard)->current[class]);
+        if (current - 1 < h->count) {
+            void *block = here.cpu != RSEQ_NO_CPU ? take_at_home(a, current - 1, class, here.cpu) : NULL;
+            if (block == NULL)
+                block = take_anywhere(a, current - 1, class, here);
+            if (block != NULL)
+                return block;
+        }
+        if (!replace_current(a, here, class, current))
+            return NULL;
+    }
+}
+
+/* ---- when there is no room ---- */
+
+/* Is there a slab without a live block whose home is another processor? */
+static bool
+any_waits_at_home(const struct slab_heap *h)
+{
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high; slice++) {
+        struct slab_record *record = record_of(h, slice);
+        const uint64_t own = load_relaxed(&record->own);
+        if (slice_state(load_relaxed(&h->slices[slice])) == SLICE_SLAB && has_flags(own, SLAB_SHELVED) &&
+            page_own_home(own) != 0 && is_all_free(h, record))
+            return true;
+    }
+    return false;
 }
 
 /* Slabs that shards hold without a live block become free. */
@@ -341,29 +584,25 @@ squeeze(hshm_allocator *a)
             if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)) ||
                 !cas_seq_cst(current, &slice, 0))
                 continue;
-            leave_current(h, slice - 1);
-            (void)page_retire(a, slice - 1);
+            leave_current(a, slice - 1);
         }
     }
+    if (any_waits_at_home(h))
+        cpu_visit_all(h->shard_count, retire_at_home, a);
 }
 
-static void *
-take_class(hshm_allocator *a, uint32_t class)
+/* Full slabs that have a few free blocks. */
+static void
+shelve_all(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
-    for (;;) {
-        struct slab_shard *shard = shard_here(a);
-        const uint64_t current = load_acquire(&shard->current[class]);
-        if (LIKELY(current - 1 < h->count)) {
-            void *block = take_from(a, current - 1, class);
-            if (LIKELY(block != NULL))
-                return block;
-            if (set_hint(h, record_of(h, current - 1)) &&
-                page_own_class(load_relaxed(&record_of(h, current - 1)->own)) == class)
-                continue;
-        }
-        if (!replace_current(a, shard, class, current))
-            return NULL;
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high; slice++) {
+        if (slice_state(load_acquire(&h->slices[slice])) != SLICE_SLAB)
+            continue;
+        const uint64_t own = load_seq_cst(&record_of(h, slice)->own);
+        if (has_flags(own, SLAB_FULL) && has_free(h, record_of(h, slice)))
+            (void)shelve(h, slice, own);
     }
 }
 
@@ -371,14 +610,16 @@ take_class(hshm_allocator *a, uint32_t class)
 static NO_INLINE void *
 take_desperately(hshm_allocator *a, uint32_t class, size_t size)
 {
+    shelve_all(a);
     squeeze(a);
-    void *block = take_class(a, class);
+    void *block = take_slowly(a, class);
     if (block == NULL) {
         (void)slab_recover(a);
-        block = take_class(a, class);
+        block = take_slowly(a, class);
     }
-    for (uint32_t larger = class + 1; block == NULL && larger < a->slab.classes && larger <= class + LARGER_CLASSES; larger++)
-        block = take_class(a, larger);
+    for (uint32_t larger = class + 1; block == NULL && larger < a->slab.classes && larger <= class + LARGER_CLASSES;
+         larger++)
+        block = take_slowly(a, larger);
     return block != NULL ? block : slab_no_room(a, size);
 }
 
@@ -395,15 +636,33 @@ take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
     return block != NULL ? block : slab_no_room(a, size);
 }
 
+/* ---- the calls ---- */
+
+static NO_INLINE void *
+page_malloc_other(hshm_allocator *a, size_t size)
+{
+    bool zero;
+    if (size > a->slab.max_size)
+        return take_large(a, size, 1, &zero);
+    const uint32_t class = slab_class(&a->slab, size);
+    void *block = take_slowly(a, class);
+    return block != NULL ? block : take_desperately(a, class, size);
+}
+
+/* The common case is all here: a small block, from this processor's slab of the class, at home. */
 static void *
 page_malloc(hshm_allocator *a, size_t size)
 {
-    bool zero;
-    if (UNLIKELY(size > a->slab.max_size))
-        return take_large(a, size, 1, &zero);
-    const uint32_t class = slab_class(&a->slab, size);
-    void *block = take_class(a, class);
-    return LIKELY(block != NULL) ? block : take_desperately(a, class, size);
+    const struct slab_heap *h = &a->slab;
+    const uint32_t cpu = rseq_cpu();
+    if (LIKELY(size <= SMALL_MAX && cpu < h->shard_count)) {
+        const uint32_t class = h->small_class[(size + GRANULE - 1) / GRANULE];
+        const uint64_t slice = load_acquire(&shard_at(h, cpu)->current[class]) - 1;
+        void *block = LIKELY(slice < h->count) ? take_at_home(a, slice, class, cpu) : NULL;
+        if (LIKELY(block != NULL))
+            return block;
+    }
+    return page_malloc_other(a, size);
 }
 
 static void *
@@ -413,7 +672,7 @@ page_aligned(hshm_allocator *a, size_t size, size_t alignment)
     bool zero;
     if (!slab_class_aligned(a, size, alignment, &class))
         return take_large(a, size, alignment, &zero);
-    void *block = take_class(a, class);
+    void *block = take_slowly(a, class);
     return block != NULL ? block : take_desperately(a, class, size);
 }
 
@@ -425,33 +684,69 @@ page_zeroed(hshm_allocator *a, size_t size)
     return block == NULL || zero ? block : memset(block, 0, size);
 }
 
-/* ---- giving blocks back ---- */
-
-/* A word had no free block before, or has no live one now. */
-static NO_INLINE void
-settle(hshm_allocator *a, uint64_t slice, bool word_is_free)
+/*
+ * The slab may have to be shelved, or may be without a live block.  A full slab is shelved when an eighth of the word's
+ * blocks is free, not for its first: to take a slab and leave it again costs half a dozen atomic instructions, which
+ * shall serve several blocks.
+ */
+static inline void
+settle(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t word)
 {
     struct slab_heap *h = &a->slab;
-    struct slab_record *record = record_of(h, slice);
     const uint64_t own = load_seq_cst(&record->own);
-    if ((own & SLAB_FLAGS) == (SLAB_IS | SLAB_FULL))
+    if ((own & SLAB_CURRENT) != 0)
+        return;
+    const uint64_t mask = word_mask(word, blocks_of(h, record));
+    const uint64_t bits = free_word(h, record, word);
+    if (has_flags(own, SLAB_FULL) && count_bits(bits) * FULL_SHARE >= count_bits(mask))
         (void)shelve(h, slice, own);
-    if (word_is_free)
+    if (UNLIKELY(bits == mask))
         (void)page_retire(a, slice);
 }
 
-static inline bool
-give(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t block)
+/* What the short path leaves aside once a block's bit is set. */
+static NO_INLINE hshm_status
+page_freed(hshm_allocator *a, uint64_t slice, uint32_t word)
 {
-    const uint32_t at = block / WORD_BITS;
-    const uint64_t bit = UINT64_C(1) << block % WORD_BITS;
-    const uint64_t before = atomic_fetch_or(&bits_of(record)[at], bit);
-    if (UNLIKELY((before & bit) != 0))
-        return false;
     count_free(a);
-    const bool word_is_free = (before | bit) == word_mask(at, load_relaxed(&record->blocks));
-    if (UNLIKELY(before == 0 || word_is_free))
-        settle(a, slice, word_is_free);
+    settle(a, slice, record_of(&a->slab, slice), word);
+    return HSHM_OK;
+}
+
+/* At home, if it can be: NOT = it was free. */
+static enum rseq_result
+give_at_home(const struct slab_heap *h, struct slab_record *record, uint64_t own, uint32_t word, uint64_t bit)
+{
+    uint64_t bits;
+    const uint32_t cpu = rseq_cpu();
+    if (page_own_home(own) != cpu + 1)
+        return RSEQ_AGAIN;
+    if (may_be_shared(record) && (load_relaxed(&remote_of(h, record)[word]) & bit) != 0)
+        return RSEQ_NOT;
+    return rseq_give(cpu, guard_of(record, own), &bits_of(record)[word], bit, &bits);
+}
+
+/* By an atomic instruction. */
+static bool
+give_shared(const struct slab_heap *h, struct slab_record *record, uint32_t word, uint64_t bit)
+{
+    if ((load_acquire(&bits_of(record)[word]) & bit) != 0)
+        return false;
+    const bool was_live = (atomic_fetch_or(&remote_of(h, record)[word], bit) & bit) == 0;
+    note_shared(record);
+    return was_live;
+}
+
+static bool
+give(hshm_allocator *a, const struct block_place *place)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint32_t word = place->block / WORD_BITS;
+    const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
+    const enum rseq_result at_home = give_at_home(h, place->record, load_acquire(&place->record->own), word, bit);
+    if (at_home == RSEQ_NOT || (at_home == RSEQ_AGAIN && !give_shared(h, place->record, word, bit)))
+        return false;
+    (void)page_freed(a, place->slice, word);
     return true;
 }
 
@@ -461,31 +756,42 @@ page_free_other(hshm_allocator *a, void *addr)
     struct block_place place;
     if (addr == NULL)
         return HSHM_OK;
-    if (slab_find(a, addr, &place) && (slice_state(place.found) == SLICE_RUN
-                                           ? large_give(a, &place)
-                                           : give(a, place.slice, place.record, place.block)))
+    if (slab_find(a, addr, &place) &&
+        (slice_state(place.found) == SLICE_RUN ? large_give(a, &place) : give(a, &place)))
         return HSHM_OK;
     return allocator_bad_free(a, addr);
 }
 
-/* The common case: a slab's first slice. */
+/* The common case is all here: a block of a slab's first slice, at home. */
 static hshm_status
 page_free(hshm_allocator *a, void *addr)
 {
     const struct slab_heap *h = &a->slab;
     const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
     const uint64_t slice = off >> h->shift;
+    const uint32_t cpu = rseq_cpu();
     if (UNLIKELY(slice >= h->count))
         return page_free_other(a, addr);
     struct slab_record *record = record_of(h, slice);
-    if (UNLIKELY((load_acquire(&record->own) & SLAB_IS) == 0))
+    const uint64_t own = load_acquire(&record->own);
+    if (UNLIKELY((own & (PAGE_OWN_HOME_MASK | SLAB_IS)) != (((uint64_t)cpu + 1) << 8 | SLAB_IS) ||
+                 may_be_shared(record)))
         return page_free_other(a, addr);
     uint64_t inside;
-    const uint64_t block =
-        hshm_inline_multiply(off & ((UINT64_C(1) << h->shift) - 1), record->reciprocal, &inside);
-    if (UNLIKELY(inside >= record->limit || block >= h->words * WORD_BITS))
-        return allocator_bad_free(a, addr);
-    return LIKELY(give(a, slice, record, (uint32_t)block)) ? HSHM_OK : allocator_bad_free(a, addr);
+    const uint64_t block = hshm_inline_multiply(off - (slice << h->shift), record->reciprocal, &inside);
+    const uint64_t word = block / WORD_BITS;
+    if (UNLIKELY(inside >= record->limit || word >= h->words))
+        return page_free_other(a, addr);
+    uint64_t bits;
+    if (UNLIKELY(rseq_give(cpu, guard_of(record, own), &bits_of(record)[word], UINT64_C(1) << block % WORD_BITS,
+                           &bits) != RSEQ_DONE))
+        return page_free_other(a, addr);
+    struct page_thread *thread = thread_of(a);
+    const uint32_t frees = load_relaxed(&thread->frees) + 1;
+    if (UNLIKELY((own & SLAB_CURRENT) == 0 || is_no_thread(thread) || frees >= FREES_AT_ONCE))
+        return page_freed(a, slice, (uint32_t)word);
+    store_relaxed(&thread->frees, frees);
+    return HSHM_OK;
 }
 
 static hshm_status

@@ -472,7 +472,7 @@ adopt(struct thread_heap *heap, uint32_t class)
 {
     struct slab_heap *h = &heap->a->slab;
     for (int tries = 0; tries < ADOPTIONS_AT_ONCE; tries++) {
-        const uint64_t taken = shelf_take(h, class);
+        const uint64_t taken = shelf_take(h, class, 0);
         if (taken == 0)
             return NULL;
         struct slab *slab = adopt_slice(heap, taken - 1, class);
@@ -497,7 +497,7 @@ make_slab(struct thread_heap *heap, uint32_t class)
         return NULL;
     }
     describe(slab, &a->slab, claim.first, claim.count, class);
-    slab_begin(a, &claim, class, own_word(heap, slab, 0));
+    slab_begin(a, &claim, class, own_word(heap, slab, 0), false);
     return slab;
 }
 
@@ -656,7 +656,7 @@ leave_slab(struct thread_heap *heap, struct slab *slab)
     for (uint32_t word = 0; word < slab->words; word++)
         has_free |= load_seq_cst(&slab->remote[word]) != 0;
     if (has_free)
-        shelf_put(h, slab->class, slab->slice);
+        shelf_put(h, slab->class, 0, slab->slice);
     /* If it was adopted in between, that is not our slab any more, and not NOBODY's. */
     (void)slab_retire_orphan(heap->a, slab->slice);
 }
@@ -878,7 +878,7 @@ free_remote(hshm_allocator *a, const struct block_place *place)
     if (own != SLAB_IS)
         return true;
     if (first)
-        shelf_put(h, load_relaxed(&place->record->class) % h->classes, place->slice);
+        shelf_put(h, load_relaxed(&place->record->class) % h->classes, 0, place->slice);
     if ((bits | before | bit) == word_mask(at, load_relaxed(&place->record->blocks)))
         (void)slab_retire_orphan(a, place->slice);
     return true;

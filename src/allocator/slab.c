@@ -89,9 +89,8 @@ slab_is_live(const hshm_allocator *a, const struct block_place *place)
     if (slice_state(place->found) == SLICE_RUN)
         return true;
     const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
-    uint64_t freed = load_acquire(&bits_of(place->record)[place->block / WORD_BITS]);
-    if (h->remote_bits)
-        freed |= load_acquire(&remote_of(h, place->record)[place->block / WORD_BITS]);
+    const uint64_t freed = load_acquire(&bits_of(place->record)[place->block / WORD_BITS]) |
+                           load_acquire(&remote_of(h, place->record)[place->block / WORD_BITS]);
     return (freed & bit) == 0;
 }
 
@@ -133,7 +132,7 @@ slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim)
 }
 
 void
-slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own)
+slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own, bool remote)
 {
     struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, claim->first);
@@ -146,11 +145,11 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
     record->reciprocal = numbers.reciprocal;
     record->limit = numbers.limit;
     record->left = record->left_from = 0;
+    store_relaxed(&record->skip, remote);
     store_relaxed(&record->log, 0);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        store_relaxed(&bits_of(record)[word], word_mask(word, blocks));
-        if (h->remote_bits)
-            store_relaxed(&remote_of(h, record)[word], 0);
+        store_relaxed(&bits_of(record)[word], remote ? 0 : word_mask(word, blocks));
+        store_relaxed(&remote_of(h, record)[word], remote ? word_mask(word, blocks) : 0);
     }
     /* Release: who sees whose it is sees its record. */
     store_release(&record->own, own);
@@ -190,9 +189,9 @@ slab_class_aligned(const hshm_allocator *a, uint64_t size, uint64_t alignment, u
 /* ---- shelves ---- */
 
 void
-shelf_put(const struct slab_heap *h, uint32_t class, uint64_t slice)
+shelf_put(const struct slab_heap *h, uint32_t class, uint32_t shelf, uint64_t slice)
 {
-    _Atomic uint64_t *word = &shelf_bits(h, class)[slice / WORD_BITS];
+    _Atomic uint64_t *word = &shelf_bits(h, class, shelf)[slice / WORD_BITS];
     const uint64_t bit = UINT64_C(1) << slice % WORD_BITS;
     /* Pairs with the AND in shelf_take(): the taker sees the slab as it was put. */
     if ((load_seq_cst(word) & bit) == 0)
@@ -201,9 +200,8 @@ shelf_put(const struct slab_heap *h, uint32_t class, uint64_t slice)
 
 /* Take the first slab in bits [from, end) of a shelf. */
 static uint64_t
-shelf_take_between(const struct slab_heap *h, uint32_t class, uint64_t from, uint64_t end)
+take_between(_Atomic uint64_t *shelf, uint64_t from, uint64_t end)
 {
-    _Atomic uint64_t *shelf = shelf_bits(h, class);
     while (from < end) {
         _Atomic uint64_t *word = &shelf[from / WORD_BITS];
         const uint64_t bits = load_relaxed(word) & UINT64_MAX << from % WORD_BITS;
@@ -217,14 +215,15 @@ shelf_take_between(const struct slab_heap *h, uint32_t class, uint64_t from, uin
 }
 
 uint64_t
-shelf_take(const struct slab_heap *h, uint32_t class)
+shelf_take(const struct slab_heap *h, uint32_t class, uint32_t shelf)
 {
-    _Atomic uint64_t *cursor = shelf_bits(h, class) - 1;
+    _Atomic uint64_t *bits = shelf_bits(h, class, shelf);
+    _Atomic uint64_t *cursor = bits - 1;
     const uint64_t end = run_high(h);
     const uint64_t from = min_u64(load_relaxed(cursor), end);
-    uint64_t taken = shelf_take_between(h, class, from, end);
+    uint64_t taken = take_between(bits, from, end);
     if (taken == 0)
-        taken = shelf_take_between(h, class, 0, end);
+        taken = take_between(bits, 0, end);
     if (taken != 0)
         store_relaxed(cursor, taken);
     return taken <= h->count ? taken : 0;

@@ -23,6 +23,7 @@
 enum {
     CLASSES_MAX = 128,
     SLAB_BLOCK_SLICES = 8, /* larger blocks are runs: rounding to slices loses an eighth at most then */
+    SMALL_MAX = 1024,      /* up to here a table tells the class */
     WORD_BITS = 64
 };
 
@@ -56,9 +57,11 @@ struct slab_heap {
     uint32_t thread_slots;
     uint32_t mail_words;
     uint32_t shard_count;
-    bool remote_bits; /* records have a second set of bits, for frees by others (ThreadLocal) */
+    uint32_t shelves_each; /* shelves of a class: one, or one a shard  */
+    bool has_owners;       /* slabs belong to threads (ThreadLocal)    */
 
-    uint32_t sizes[CLASSES_MAX];      /* bytes of a block */
+    uint8_t small_class[SMALL_MAX / GRANULE + 1]; /* by size in granules, rounded up */
+    uint32_t sizes[CLASSES_MAX];                  /* bytes of a block                */
     struct slab_cut cuts[CLASSES_MAX];
 
     /* This process's threads; under the lock of thread_table.c. */
@@ -81,7 +84,7 @@ bits_of(struct slab_record *record)
     return (bits_word *)(void *)(record + 1);
 }
 
-/* ThreadLocal: the bits of blocks that others freed, until the owner harvests them. */
+/* Free blocks too, the bits set by others than the owner (ThreadLocal) or elsewhere than at home (ScalablePage). */
 static inline bits_word *
 remote_of(const struct slab_heap *h, struct slab_record *record)
 {
@@ -113,13 +116,13 @@ word_mask(uint32_t word, uint32_t blocks)
 
 /* ---- slab_layout.c ---- */
 
-hshm_status slab_layout(const struct heap_wish *wish, const char *title, bool remote_bits,
+hshm_status slab_layout(const struct heap_wish *wish, const char *title, bool has_owners,
                         struct heap_layout *ret_layout);
 hshm_status slab_check_layout(const struct heap_layout *layout, const char *name);
 /* Set up the local view on a new heap, and write its root. */
-void slab_init(hshm_allocator *a, const struct heap_wish *wish, bool remote_bits);
+void slab_init(hshm_allocator *a, const struct heap_wish *wish, bool has_owners);
 /* The same on an existing one, whose root is input.  HSHM_OK or HSHM_E_CORRUPT. */
-hshm_status slab_open(hshm_allocator *a, const char *name, bool remote_bits);
+hshm_status slab_open(hshm_allocator *a, const char *name, bool has_owners);
 
 /* ---- run.c ---- */
 
@@ -178,14 +181,14 @@ bool slab_is_live(const hshm_allocator *a, const struct block_place *place);
 static inline uint32_t
 slab_class(const struct slab_heap *h, uint64_t size)
 {
-    return size == 0 ? 0 : class_of_units((size - 1 + (UINT64_C(1) << h->block_shift)) >> h->block_shift);
+    return size == 0 ? 0 : class_of_units(((size - 1) >> h->block_shift) + 1);
 }
 bool slab_class_aligned(const hshm_allocator *a, uint64_t size, uint64_t alignment, uint32_t *ret_class);
 
 /* Claim the slices of a slab for blocks of a class, a smaller one if there is no room for a good one. */
 bool slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim);
-/* Write a new slab's record, all blocks free, and publish it; `own` says whose it is. */
-void slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own);
+/* Write a new slab's record, all blocks free (in which bits), and publish it; `own` says whose it is. */
+void slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own, bool remote);
 /* How many blocks a slab of a class has in so many slices. */
 uint32_t slab_blocks(const struct slab_heap *h, uint32_t class, uint64_t slices);
 /*
@@ -206,13 +209,13 @@ bool slab_record_is_sound(const struct slab_heap *h, uint64_t slice, uint64_t fo
  * are taken in turn: a slab that was put there for its first free block has more of them when its turn comes.
  */
 static inline _Atomic uint64_t *
-shelf_bits(const struct slab_heap *h, uint32_t class)
+shelf_bits(const struct slab_heap *h, uint32_t class, uint32_t shelf)
 {
-    return &h->shelves[class * h->shelf_words + 1];
+    return &h->shelves[((uint64_t)class * h->shelves_each + shelf) * h->shelf_words + 1];
 }
-void shelf_put(const struct slab_heap *h, uint32_t class, uint64_t slice);
+void shelf_put(const struct slab_heap *h, uint32_t class, uint32_t shelf, uint64_t slice);
 /* Take a slab off: its slice + 1, or 0 when there is none. */
-uint64_t shelf_take(const struct slab_heap *h, uint32_t class);
+uint64_t shelf_take(const struct slab_heap *h, uint32_t class, uint32_t shelf);
 
 /* Large blocks; what the allocators' own functions do for sizes above max_size. */
 void *large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero);
@@ -246,11 +249,14 @@ uint64_t page_uncounted_frees(const hshm_allocator *a);
 /* ScalablePage: give a shelved slab free if it has no live block. */
 bool page_retire(hshm_allocator *a, uint64_t slice);
 
-/* ScalablePage: the words of `own`. */
+/* ScalablePage: the words of `own`; `home` is a processor's number + 1, or 0. */
+#define PAGE_OWN_HOME_MASK UINT64_C(0xffff00)
+#define PAGE_OWN_CLASS_MASK (UINT64_C(0xff) << 32)
+
 static inline uint64_t
-page_own(uint64_t flags, uint32_t class, uint64_t process)
+page_own(uint64_t flags, uint32_t class, uint32_t home, uint64_t process)
 {
-    return SLAB_IS | flags | (uint64_t)class << 32 | (process & SLICE_PROCESS_MASK) << 40;
+    return SLAB_IS | flags | (uint64_t)home << 8 | (uint64_t)class << 32 | (process & SLICE_PROCESS_MASK) << 40;
 }
 
 static inline uint32_t
@@ -259,10 +265,24 @@ page_own_class(uint64_t own)
     return (uint32_t)(own >> 32 & 0xff);
 }
 
+static inline uint32_t
+page_own_home(uint64_t own)
+{
+    return (uint32_t)(own >> 8 & 0xffff);
+}
+
 static inline uint64_t
 page_own_process(uint64_t own)
 {
     return own >> 40 & SLICE_PROCESS_MASK;
+}
+
+/* On which of its class's shelves a slab belongs: that of its home. */
+static inline uint32_t
+page_shelf(const struct slab_heap *h, uint64_t own)
+{
+    const uint32_t home = page_own_home(own);
+    return home == 0 || home > h->shard_count ? 0 : home - 1;
 }
 
 static inline struct slab_shard *

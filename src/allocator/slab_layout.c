@@ -14,7 +14,7 @@
 enum {
     SLICE_SHIFT_MIN = 10, /* of slabs: with smaller slices the records would be most of it */
     UNITS_A_SLICE_MIN = 16,
-    SHARDS_MAX = 64,
+    SHARDS_MAX = 16,
     MAIL_WORDS_MAX = 64 /* as many as a slot's mail word has bits */
 };
 
@@ -25,7 +25,7 @@ struct geometry {
     uint32_t block_shift;
     uint32_t thread_slots;
     uint32_t shards;
-    bool remote_bits;
+    bool has_owners;
 };
 
 /* Offsets from the table's begin, and sizes of parts. */
@@ -34,6 +34,12 @@ struct parts {
     uint64_t taken_words, shelf_words, shard_size, record_size, max_size;
     uint32_t words, classes, mail_words;
 };
+
+static uint32_t
+shelves_each(const struct geometry *g)
+{
+    return g->shards == 0 ? 1 : g->shards;
+}
 
 static struct parts
 parts_of(const struct geometry *g)
@@ -44,7 +50,7 @@ parts_of(const struct geometry *g)
     p.classes = class_of_units(p.max_size >> g->block_shift) + 1;
     p.words = words_for(slice >> g->block_shift);
     p.taken_words = (g->slices + WORD_BITS - 1) / WORD_BITS;
-    p.record_size = sizeof(struct slab_record) + p.words * sizeof(bits_word) * (g->remote_bits ? 2 : 1);
+    p.record_size = sizeof(struct slab_record) + p.words * sizeof(bits_word) * 2;
     p.shard_size = align_up(sizeof(struct slab_shard) + p.classes * sizeof(uint64_t), CACHE_LINE);
     while (p.mail_words < MAIL_WORDS_MAX && p.mail_words * UINT64_C(64) < g->slices)
         p.mail_words = p.mail_words == 0 ? 1 : p.mail_words * 2;
@@ -52,7 +58,7 @@ parts_of(const struct geometry *g)
     p.taken = align_up(g->slices * sizeof(slice_word), CACHE_LINE);
     p.shelves = align_up(p.taken + p.taken_words * sizeof(uint64_t), CACHE_LINE);
     p.shelf_words = p.taken_words + 1;
-    p.threads = align_up(p.shelves + p.classes * p.shelf_words * sizeof(uint64_t), CACHE_LINE);
+    p.threads = align_up(p.shelves + p.classes * shelves_each(g) * p.shelf_words * sizeof(uint64_t), CACHE_LINE);
     p.mail = p.threads + g->thread_slots * sizeof(struct slab_thread);
     p.shards = align_up(p.mail + (uint64_t)g->thread_slots * p.mail_words * sizeof(uint64_t), CACHE_LINE);
     p.records = p.shards + g->shards * p.shard_size;
@@ -88,11 +94,11 @@ log2_of(uint64_t power)
 }
 
 static struct geometry
-geometry_for(const struct heap_wish *wish, bool remote_bits)
+geometry_for(const struct heap_wish *wish, bool has_owners)
 {
-    struct geometry g = { .block_shift = log2_of(wish->min_block), .remote_bits = remote_bits };
+    struct geometry g = { .block_shift = log2_of(wish->min_block), .has_owners = has_owners };
     g.slice_shift = slice_shift_for(wish->region_size, g.block_shift);
-    if (remote_bits)
+    if (has_owners)
         g.thread_slots = thread_slots_for(wish->region_size);
     else
         for (g.shards = 1; g.shards < wish->cpus && g.shards < SHARDS_MAX && g.slice_shift == SLICE_SHIFT_MAX;)
@@ -146,9 +152,9 @@ most_slices(const struct heap_wish *wish, uint64_t begin, struct geometry *g, st
 }
 
 hshm_status
-slab_layout(const struct heap_wish *wish, const char *title, bool remote_bits, struct heap_layout *ret_layout)
+slab_layout(const struct heap_wish *wish, const char *title, bool has_owners, struct heap_layout *ret_layout)
 {
-    struct geometry g = geometry_for(wish, remote_bits);
+    struct geometry g = geometry_for(wish, has_owners);
     const uint64_t begin = align_up(wish->heap_off, CACHE_LINE);
     if (wish->heap_off / sizeof(struct region_slot) >= SLICE_PROCESS_NONE)
         return fail(HSHM_E_INVAL, "a region for a %s heap has %llu slots for processes at most; ask for fewer", title,
@@ -176,7 +182,7 @@ slab_check_layout(const struct heap_layout *layout, const char *name)
 static bool
 suits_inline(const struct slab_heap *h)
 {
-    return h->remote_bits && h->shift == HSHM_INLINE_SLICE_SHIFT && h->block_shift == HSHM_INLINE_UNIT_SHIFT &&
+    return h->has_owners && h->shift == HSHM_INLINE_SLICE_SHIFT && h->block_shift == HSHM_INLINE_UNIT_SHIFT &&
            ((uintptr_t)h->data & ((UINT64_C(1) << h->shift) - 1)) == 0;
 }
 
@@ -208,12 +214,15 @@ set_view(hshm_allocator *a, const struct geometry *g)
     h->thread_slots = g->thread_slots;
     h->mail_words = p.mail_words;
     h->shard_count = g->shards;
-    h->remote_bits = g->remote_bits;
+    h->shelves_each = shelves_each(g);
+    h->has_owners = g->has_owners;
     h->index = -1;
     for (uint32_t class = 0; class < h->classes; class++) {
         h->sizes[class] = (uint32_t)(units_of_class(class) << h->block_shift);
         h->cuts[class] = slab_cut(h->sizes[class], h->shift);
     }
+    for (size_t granules = 0; granules < COUNTOF(h->small_class); granules++)
+        h->small_class[granules] = (uint8_t)slab_class(h, granules * GRANULE);
     a->view.data = h->data;
     a->view.records = h->records;
     a->view.record_size = h->record_size;
@@ -221,9 +230,9 @@ set_view(hshm_allocator *a, const struct geometry *g)
 }
 
 void
-slab_init(hshm_allocator *a, const struct heap_wish *wish, bool remote_bits)
+slab_init(hshm_allocator *a, const struct heap_wish *wish, bool has_owners)
 {
-    struct geometry g = geometry_for(wish, remote_bits);
+    struct geometry g = geometry_for(wish, has_owners);
     g.slices = a->layout.data_size >> g.slice_shift;
     set_view(a, &g);
     struct slab_root *root = a->slab.root;
@@ -243,13 +252,13 @@ is_possible(const struct geometry *g, const struct heap_layout *layout)
     return g->block_shift == log2_of(layout->min_block) && g->slice_shift >= SLICE_SHIFT_MIN &&
            g->slice_shift <= SLICE_SHIFT_MAX && g->slice_shift >= g->block_shift + 4 && g->slices > 0 &&
            g->slices <= SLICES_MAX && g->slices << g->slice_shift == layout->data_size &&
-           (g->remote_bits ? g->thread_slots > 0 && g->thread_slots <= 65536 && g->shards == 0
+           (g->has_owners ? g->thread_slots > 0 && g->thread_slots <= 65536 && g->shards == 0
                            : g->thread_slots == 0 && g->shards > 0 && g->shards <= SHARDS_MAX &&
                                  is_power_of_two(g->shards));
 }
 
 hshm_status
-slab_open(hshm_allocator *a, const char *name, bool remote_bits)
+slab_open(hshm_allocator *a, const char *name, bool has_owners)
 {
     const volatile struct slab_root *root = (const volatile struct slab_root *)(void *)(a->view.base + a->layout.root_off);
     const struct geometry g = {
@@ -258,7 +267,7 @@ slab_open(hshm_allocator *a, const char *name, bool remote_bits)
         .block_shift = root->block_shift,
         .thread_slots = root->thread_slots,
         .shards = root->shards,
-        .remote_bits = remote_bits,
+        .has_owners = has_owners,
     };
     if (!is_possible(&g, &a->layout) || parts_of(&g).end != a->layout.table_size)
         return fail(HSHM_E_CORRUPT,

@@ -34,9 +34,8 @@ see_slab(const struct slab_heap *h, uint64_t slice, uint64_t found, struct seen 
 static uint64_t
 live_word(const struct slab_heap *h, const struct seen *seen, uint32_t word)
 {
-    uint64_t freed = load_acquire(&bits_of(seen->record)[word]);
-    if (h->remote_bits)
-        freed |= load_acquire(&remote_of(h, seen->record)[word]);
+    const uint64_t freed =
+        load_acquire(&bits_of(seen->record)[word]) | load_acquire(&remote_of(h, seen->record)[word]);
     return ~freed & word_mask(word, seen->blocks);
 }
 
@@ -112,13 +111,13 @@ count_slab(const struct slab_heap *h, const struct seen *seen, hshm_stats *stats
     uint64_t live = 0;
     for (uint32_t word = 0; word < words_for(seen->blocks); word++) {
         live += (uint64_t)__builtin_popcountll(live_word(h, seen, word));
-        if (h->remote_bits) /* freed by others, not counted by the owner yet */
+        if (h->has_owners) /* freed by others, not counted by the owner yet */
             stats->frees += (uint64_t)__builtin_popcountll(load_relaxed(&remote_of(h, seen->record)[word]) &
                                                            ~load_relaxed(&bits_of(seen->record)[word]));
     }
     stats->live_blocks += live;
     stats->live_bytes += live * seen->size;
-    if (h->remote_bits)
+    if (h->has_owners)
         stats->frees += uncounted_frees(seen->record);
 }
 
@@ -150,7 +149,7 @@ slab_stats(hshm_allocator *a, hshm_stats *ret_stats)
         ret_stats->frees += load_relaxed(&h->threads[slot].frees);
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
         ret_stats->frees += load_relaxed(&shard_at(h, shard)->frees);
-    if (!h->remote_bits)
+    if (!h->has_owners)
         ret_stats->frees += page_uncounted_frees(a);
     ret_stats->peak_bytes =
         max_u64(min_u64(load_relaxed(&h->root->peak), h->count) << h->shift, ret_stats->used_bytes);
@@ -169,9 +168,9 @@ broken(const hshm_allocator *a, uint64_t slice, const char *what)
 }
 
 static bool
-is_on_shelf(const struct slab_heap *h, uint32_t class, uint64_t slice)
+is_on_shelf(const struct slab_heap *h, uint32_t class, uint32_t shelf, uint64_t slice)
 {
-    const uint64_t word = load_relaxed(&shelf_bits(h, class)[slice / WORD_BITS]);
+    const uint64_t word = load_relaxed(&shelf_bits(h, class, shelf)[slice / WORD_BITS]);
     return (word >> slice % WORD_BITS & 1) != 0;
 }
 
@@ -187,7 +186,7 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
         return broken(a, seen->slice, "a slab of a thread slot that there is not");
     if (owner != 0 && load_relaxed(&h->threads[owner - 1].owner) == 0)
         return broken(a, seen->slice, "a slab of a thread slot that nobody has");
-    if (owner == 0 && has_free && !is_on_shelf(h, seen->class, seen->slice))
+    if (owner == 0 && has_free && !is_on_shelf(h, seen->class, 0, seen->slice))
         return broken(a, seen->slice, "an orphan with free blocks is on no shelf");
     return HSHM_OK;
 }
@@ -204,9 +203,7 @@ check_page(const hshm_allocator *a, const struct seen *seen, bool has_free)
         shards += load_relaxed(&shard_at(h, shard)->current[seen->class]) == seen->slice + 1;
     if (shards != ((own & SLAB_CURRENT) != 0))
         return broken(a, seen->slice, "a slab is current and in no shard, or in several");
-    if ((own & SLAB_FULL) != 0 && has_free)
-        return broken(a, seen->slice, "a full slab has free blocks");
-    if ((own & SLAB_SHELVED) != 0 && has_free && !is_on_shelf(h, seen->class, seen->slice))
+    if ((own & SLAB_SHELVED) != 0 && has_free && !is_on_shelf(h, seen->class, page_shelf(h, own), seen->slice))
         return broken(a, seen->slice, "a slab with free blocks is on no shelf");
     return HSHM_OK;
 }
@@ -222,14 +219,14 @@ check_slab(const hshm_allocator *a, uint64_t slice, uint64_t found)
     for (uint32_t word = 0; word < h->words; word++) {
         const uint64_t mask = word_mask(word, seen.blocks);
         const uint64_t bits = load_relaxed(&bits_of(seen.record)[word]);
-        const uint64_t remote = h->remote_bits ? load_relaxed(&remote_of(h, seen.record)[word]) : 0;
+        const uint64_t remote = load_relaxed(&remote_of(h, seen.record)[word]);
         if (word < words_for(seen.blocks) && ((bits | remote) & ~mask) != 0)
             return broken(a, slice, "free blocks beyond a slab's end");
         if ((bits & remote & mask) != 0)
             return broken(a, slice, "a block was freed twice");
         has_free |= ((bits | remote) & mask) != 0;
     }
-    return h->remote_bits ? check_owner(a, &seen, has_free) : check_page(a, &seen, has_free);
+    return h->has_owners ? check_owner(a, &seen, has_free) : check_page(a, &seen, has_free);
 }
 
 /* Slices [slice, slice + count) behind the first must say so. */

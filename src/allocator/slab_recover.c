@@ -59,7 +59,7 @@ slab_retire_orphan(hshm_allocator *a, uint64_t slice)
             return true;
         }
         atomic_store(&record->own, SLAB_IS);
-        shelf_put(h, load_relaxed(&record->class) % h->classes, slice);
+        shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);
     }
 }
 
@@ -80,7 +80,7 @@ orphan(hshm_allocator *a, uint64_t slice, uint64_t own)
         (void)atomic_fetch_add_explicit(&h->root->frees, record->left_from - record->left, memory_order_relaxed);
     record->left = record->left_from = 0;
     atomic_store(&record->own, SLAB_IS);
-    shelf_put(h, load_relaxed(&record->class) % h->classes, slice);
+    shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);
     (void)slab_retire_orphan(a, slice);
 }
 
@@ -144,10 +144,11 @@ restore_words(const struct slab_heap *h, struct slab_record *record)
     const uint64_t log = load_acquire(&record->log);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         const uint64_t mask = word_mask(word, blocks);
-        uint64_t none = 0;
-        if ((log >> word & 1) != 0 || (mask & (mask - 1)) != 0)
-            (void)cas_seq_cst(&bits_of(record)[word], &none, mask);
+        const uint64_t seen = load_seq_cst(&bits_of(record)[word]) | load_seq_cst(&remote_of(h, record)[word]);
+        if ((log >> word & 1) != 0 || (seen == 0 && (mask & (mask - 1)) != 0))
+            (void)atomic_fetch_or(&remote_of(h, record)[word], mask & ~load_seq_cst(&bits_of(record)[word]));
     }
+    atomic_store(&record->skip, 1);
     store_release(&record->log, 0);
 }
 
@@ -156,7 +157,7 @@ any_free(const struct slab_heap *h, struct slab_record *record)
 {
     const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if (load_seq_cst(&bits_of(record)[word]) != 0)
+        if ((load_seq_cst(&bits_of(record)[word]) | load_seq_cst(&remote_of(h, record)[word])) != 0)
             return true;
     }
     return false;
@@ -178,10 +179,10 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint32_t proc
     } else if (flags == (SLAB_IS | SLAB_FULL)) {
         shelve = any_free(h, record);
     } else if (flags == (SLAB_IS | SLAB_SHELVED) && class < h->classes) {
-        shelf_put(h, class, slice);
+        shelf_put(h, class, page_shelf(h, own), slice);
     }
-    if (shelve && class < h->classes && cas_seq_cst(&record->own, &own, page_own(SLAB_SHELVED, class, 0)))
-        shelf_put(h, class, slice);
+    if (shelve && class < h->classes && cas_seq_cst(&record->own, &own, page_own(SLAB_SHELVED, class, page_own_home(own), 0)))
+        shelf_put(h, class, page_shelf(h, own), slice);
     (void)page_retire(a, slice);
 }
 
@@ -191,12 +192,12 @@ static void
 recover_slab(hshm_allocator *a, uint64_t slice, uint32_t process, const struct dead_threads *dead)
 {
     const uint64_t own = load_seq_cst(&record_of(&a->slab, slice)->own);
-    if (!a->slab.remote_bits)
+    if (!a->slab.has_owners)
         recover_page_slab(a, slice, own, process);
     else if (is_dead_thread(dead, own) || ((own & SLAB_LOCKED) != 0 && own >> 32 == process))
         orphan(a, slice, own);
     else if (own == SLAB_IS && !slab_retire_orphan(a, slice))
-        shelf_put(&a->slab, load_relaxed(&record_of(&a->slab, slice)->class) % a->slab.classes, slice);
+        shelf_put(&a->slab, load_relaxed(&record_of(&a->slab, slice)->class) % a->slab.classes, 0, slice);
 }
 
 /* A claim that was to become a slab or run: its further slices may say REST already.  The first goes last. */

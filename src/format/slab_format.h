@@ -84,6 +84,7 @@ slice_is_free(uint64_t word)
  *
  *     bits 0..7    0 = no slab; else SLAB_IS and flags
  *     bits 8..31   ThreadLocal: slot of the owning thread + 1; 0 = nobody's
+ *                  ScalablePage: the processor where the slab is at home + 1; 0 = nowhere
  *     bits 32..63  ThreadLocal: where the owner keeps it, for mail; or, LOCKED, the process
  *                  ScalablePage: class in bits 32..39, and in bits 40..59 the process that made it CURRENT or LOCKED
  *
@@ -114,7 +115,8 @@ struct slab_record {
     _Atomic uint32_t blocks; /* 36: how many                                                            */
     _Atomic uint32_t class;  /* 40: size class                                                          */
     _Atomic uint32_t hint;   /* 44: ScalablePage: the word that had free bits last                      */
-    _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's                    */
+    _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's;
+                                    ScalablePage: 0 = no shared bit is set (derived; see alloc_page.c)  */
     _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED;
                                     ThreadLocal: 1 = others freed blocks since the owner last looked    */
 };

@@ -28,6 +28,22 @@ cpu_count(void)
     return count < 1 ? 1 : (uint32_t)count;
 }
 
+void
+cpu_visit_all(uint32_t count, void (*fn)(void *arg, uint32_t cpu), void *arg)
+{
+    cpu_set_t before;
+    if (sched_getaffinity(0, sizeof before, &before) != 0)
+        return;
+    for (uint32_t cpu = 0; cpu < count && cpu < CPU_SETSIZE; cpu++) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (CPU_ISSET(cpu, &before) && sched_setaffinity(0, sizeof one, &one) == 0)
+            fn(arg, cpu);
+    }
+    (void)sched_setaffinity(0, sizeof before, &before);
+}
+
 uint32_t
 cpu_current(void)
 {

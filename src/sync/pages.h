@@ -17,4 +17,10 @@ uint32_t cpu_count(void);
 /* Which of them runs this thread now, as a hint. */
 uint32_t cpu_current(void);
 
+/*
+ * Run fn(arg, cpu) on each of the first `count` processors that this thread may run on, one after the other, and let it run
+ * where it did before.  Slow: for when memory is short.
+ */
+void cpu_visit_all(uint32_t count, void (*fn)(void *arg, uint32_t cpu), void *arg);
+
 #endif
