@@ -58,7 +58,7 @@ struct work {
     unsigned flags;
     struct {
         uint64_t size_min, size_max, live, ops, rounds;
-        unsigned workers_min; /* fewer make no sense; a multiple of it is needed where WORK_ONE_LANE */
+        unsigned workers_min; /* fewer make no sense */
     } defaults;
     size_t (*shared_bytes)(const struct suite_params *params); /* NULL = none                          */
     void (*prepare)(struct worker *worker);                    /* not timed; generation 0 only; or NULL */
