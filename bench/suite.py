@@ -27,7 +27,8 @@ import suite_plots
 TIMEOUT_S = 120
 DISTURBED = 1.25  # a lone worker whose wall time is so much more than its CPU time was interrupted by others
 DISTURBED_TRIES = 2
-CASE_BUDGET_S = 2.5  # of one heap on one case, over all rounds; slow ones get fewer rounds
+TOTAL_S = 660        # no round is begun that would go on beyond this
+CASE_BUDGET_S = 1.5  # of one heap on one case, over all rounds; slow ones get fewer rounds
 REFERENCE = "mimalloc"
 OURS = "thread"
 
@@ -219,6 +220,10 @@ class Bench:
     def run_all(self, subjects, cases):
         started = time.monotonic()
         for round_number in range(self.options.rounds):
+            spent = time.monotonic() - started
+            if round_number > 0 and spent * (round_number + 1) / round_number > TOTAL_S:
+                print(f"only {round_number} rounds: another one would take it beyond {TOTAL_S} s")
+                break
             ran = 0
             for case in cases:
                 # Another one begins each time.
@@ -426,7 +431,7 @@ def print_spread(bench):
     if figures:
         print(f"\nof {figures} figures with more than one round, the slowest round is more than 1.25 times the median in "
               f"{sum(w > 1.25 for w in wide)}, more than twice in {sum(w > 2 for w in wide)}; {bench.disturbed} runs of "
-              "lone workers were interrupted and done again")
+              "lone workers were interrupted by others and done again")
 
 
 # ---- instructions ----

@@ -3,21 +3,27 @@ import json
 import math
 import os
 
-# Middle tones, told apart on white and on black; ours are warm and filled, peers are cool and hollow.
+# Middle tones, told apart on white and on black; ours are filled, peers are hollow.
 COLOURS = {
+    "thread": "#e4572e", "inline": "#f2a33a", "private": "#f078a6", "page": "#b83280", "prefault": "#d98880",
+    "stack": "#c9ab0b", "malloc": "#b5806a",
+    "glibc": "#7d8a99", "mimalloc": "#2f7fd1", "jemalloc": "#2a9d8f", "tcmalloc": "#5aa84f", "tbbmalloc": "#9467d6",
+    "boost": "#a0855b",
+}
+OURS = {
     "thread": "#e4572e", "inline": "#f2a33a", "private": "#c2447e", "page": "#b8702a", "prefault": "#d98880",
     "stack": "#8e6bbf", "malloc": "#8d8d8d",
     "glibc": "#6b8fb3", "mimalloc": "#2f7fd1", "jemalloc": "#2a9d8f", "tcmalloc": "#5aa84f", "tbbmalloc": "#7a86d8",
     "boost": "#a0855b",
 }
 OURS = ("thread", "inline", "private", "page", "prefault", "stack", "malloc")
+# One grey for both kinds of page: a page may be dark where the system is not.
 STYLE = """<style>
-text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #333; }
+text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #777c85; }
 .title { font-size: 15px; font-weight: 600; }
-.small { font-size: 11px; fill: #666; }
+.small { font-size: 11px; }
 .grid { stroke: #8884; stroke-width: 1; }
 .axis { stroke: #888; stroke-width: 1.5; }
-@media (prefers-color-scheme: dark) { text { fill: #ddd; } .small { fill: #aaa; } }
 </style>"""
 
 
@@ -135,7 +141,7 @@ def plot_curves(path, title, subtitle, subjects, labels, values, y_title):
     if not known:
         return None
     low, high = min(known) * 0.8, max(known) * 1.25
-    left, top, width, height = 70, 92, 900, 360
+    left, top, width, height = 70, 112, 900, 360
     svg = Svg(width, top + height + 44, title, subtitle)
     svg.legend(subjects, 24, 68, min(92, (width - 40) // max(len(subjects), 1)))
 
@@ -148,7 +154,7 @@ def plot_curves(path, title, subtitle, subjects, labels, values, y_title):
     for tick in log_ticks(low, high):
         svg.line(left, y_of(tick), width - 20, y_of(tick), "grid")
         svg.text(left - 8, y_of(tick) + 4, short(tick), "end", "small")
-    svg.text(left - 8, top - 10, y_title, "end", "small")
+    svg.text(16, top - 14, y_title, css="small")
     for i, label in enumerate(labels):
         svg.text(x_of(i), top + height + 20, label, "middle", "small")
     svg.line(left, top + height, width - 20, top + height, "axis")
