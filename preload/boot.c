@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -84,6 +85,17 @@ make_allocator(hshm_manager *manager, hshm_allocator **ret_heap)
     return status;
 }
 
+/* Before a fork: what comes of it on a shared heap is not what the program expects. */
+static void
+warn_of_fork(void)
+{
+    static atomic_flag warned = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&warned))
+        say("HSHM_PRELOAD_SHARED: pid %d forks, and its child shares its variables instead of getting a copy; use "
+            "private memory for this program",
+            (int)getpid());
+}
+
 /* A heap on shared memory if that is asked for and possible.  NULL otherwise, with a sentence. */
 static hshm_allocator *
 make_shared(hshm_manager *manager)
@@ -94,7 +106,9 @@ make_shared(hshm_manager *manager)
     hshm_status status = make_shared_memory(manager);
     if (status == HSHM_OK)
         status = make_allocator(manager, &heap);
-    if (status != HSHM_OK) {
+    if (status == HSHM_OK) {
+        (void)pthread_atfork(warn_of_fork, NULL, NULL);
+    } else {
         say("HSHM_PRELOAD_SHARED: %s; going on with private memory", hshm_last_error());
         (void)hshm_backend_destroy(manager, 0);
     }
@@ -162,12 +176,13 @@ boot_make_heap(void)
         making = true;
         hshm_allocator *heap = make();
         making = false;
-        hshm_allocator *first = NULL;
+        hshm_allocator *none = NULL;
         /* Release pairs with the acquire in boot_get_heap(). */
         if (heap != NULL)
-            (void)atomic_compare_exchange_strong_explicit(&boot_heap, &first, heap, memory_order_acq_rel,
+            (void)atomic_compare_exchange_strong_explicit(&boot_heap, &none, heap, memory_order_acq_rel,
                                                           memory_order_acquire);
-        atomic_store_explicit(&maker, heap != NULL || first != NULL ? DONE : FAILED, memory_order_release);
+        const bool made = atomic_load_explicit(&boot_heap, memory_order_acquire) != NULL;
+        atomic_store_explicit(&maker, made ? DONE : FAILED, memory_order_release);
         wake_all();
     }
     return atomic_load_explicit(&boot_heap, memory_order_acquire);

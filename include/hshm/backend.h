@@ -61,8 +61,9 @@ typedef enum hshm_commit {
      * Page by page, on first touch: create costs the same at any size; a full system kills by SIGBUS on a touch.
      *
      * HSHM_BACKEND_MALLOC maps private pages of its own then, which the system does not reserve memory for (a full one
-     * kills by SIGKILL on a touch), at a multiple of the largest power of two that fits into the size.  What a heap
-     * gives back goes back to the system, and hshm_backend_info_data.committed counts the pages that are in memory.
+     * kills by SIGKILL on a touch), at a multiple of the largest power of two that fits into the size (a smaller one, but
+     * 64 KiB from 16 MiB up, where there are few addresses).  What a heap gives back goes back to the system, and
+     * hshm_backend_info_data.committed counts the pages that are in memory.
      */
     HSHM_COMMIT_LAZY = 1,
     /** All of it, and mapped into the creating process, so that no page faults there later. */

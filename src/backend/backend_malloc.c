@@ -57,37 +57,42 @@ obtain_promised(const struct create_request *request, struct region *region)
 
 /* ---- lazy: pages of our own ---- */
 
-/* `length` and `alignment` are whole pages.  Maps more than is wanted and cuts off what stands over; NULL without room. */
+/* `length` and `alignment` are whole pages.  Maps as much more as that may take and cuts it off; NULL without room. */
 static unsigned char *
 map_aligned(uint64_t length, uint64_t alignment)
 {
-    if (length > SIZE_MAX - alignment)
+    const uint64_t extra = alignment - region_page_size();
+    if (length > SIZE_MAX - extra)
         return NULL;
     void *mapped =
-        mmap(NULL, length + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        mmap(NULL, length + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED)
         return NULL;
     const uintptr_t begin = (uintptr_t)mapped;
     const uintptr_t at = (uintptr_t)align_up(begin, alignment);
     if (at > begin)
         (void)munmap(mapped, at - begin);
-    (void)munmap((void *)(at + length), begin + alignment - at);
+    if (begin + extra > at)
+        (void)munmap((void *)(at + length), begin + extra - at);
     return (unsigned char *)at;
 }
 
 /*
- * At a multiple of the largest power of two that fits into it, as files are mapped; where the address space is too narrow
- * for that, of what huge pages and allocators can use.
+ * At a multiple of the largest power of two that fits into it, as files are mapped; of a smaller one where the address
+ * space is too narrow for that, down to what allocators rely on.
  */
 static hshm_status
 obtain_lazy(const struct create_request *request, struct region *region)
 {
     const uint64_t page = region_page_size();
     const uint64_t length = align_up(request->size, page);
-    const uint64_t alignment = floor_power_of_two(length);
+    const uint64_t least = max_u64(alignment_of(request->size), page);
+    uint64_t alignment = floor_power_of_two(length);
     region->base = map_aligned(length, alignment);
-    if (region->base == NULL && alignment > 2 * MIB)
-        region->base = map_aligned(length, 2 * MIB);
+    while (region->base == NULL && alignment > least) {
+        alignment = max_u64(alignment / 32, least);
+        region->base = map_aligned(length, alignment);
+    }
     return region->base == NULL ? no_memory(region, request->size, "the address space") : HSHM_OK;
 }
 
