@@ -18,6 +18,10 @@ install(TARGETS ${libraries}
     LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
     ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
     INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+if(HSHM_BUILD_PRELOAD)
+    # Not for linking: programs name the file.
+    install(TARGETS hshm_preload LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+endif()
 install(EXPORT hshmTargets NAMESPACE hshm:: DESTINATION "${hshm_cmake_dir}")
 
 # Until 1.0 a minor version may break programs; from then on only a major one.

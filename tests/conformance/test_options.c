@@ -22,6 +22,13 @@ has_file(const struct row *row)
     return row->backend == HSHM_BACKEND_POSIX_SHM_MMAP || row->backend == HSHM_BACKEND_POSIX_MMAP;
 }
 
+/* Pages of the region's own hold the blocks, and nobody else has them. */
+static bool
+is_private(const struct row *row)
+{
+    return row->backend == HSHM_BACKEND_MALLOC && row->allocator != HSHM_ALLOCATOR_MALLOC;
+}
+
 static void
 make_with(struct stage *stage, const struct row *row, size_t size, const hshm_backend_options *options)
 {
@@ -83,11 +90,12 @@ a_lazy_region_takes_what_is_touched(void **state)
     options.commit = HSHM_COMMIT_LAZY;
     make_with(&stage, row_of(state), SIZE, &options);
     make_heap_on(&stage);
-    if (has_file(stage.row)) {
+    if (has_file(stage.row) || is_private(stage.row)) {
         const uint64_t empty = committed(&stage);
         assert_in_range(empty, PAGE, SIZE / 8); /* header, slots and root */
         block_fill(hshm_malloc(stage.heap, SIZE / 2), SIZE / 2, 1);
-        assert_in_range(committed(&stage), empty + SIZE / 2 - PAGE, empty + SIZE / 2 + 4 * PAGE);
+        /* A private region's tables come page by page too. */
+        assert_in_range(committed(&stage), empty + SIZE / 2 - PAGE, empty + SIZE / 2 + 8 * PAGE);
     }
     stage_end(&stage);
 }
@@ -112,6 +120,80 @@ a_lazy_region_may_be_larger_than_memory(void **state)
     assert_true(block_holds(hshm_to_addr(stage.heap, block.shm.off), 100, 7));
     assert_in_range(committed(&stage), PAGE, SIZE);
     view_close(&view);
+    stage_end(&stage);
+}
+
+static bool
+base_is_aligned(const struct stage *stage, size_t alignment)
+{
+    hshm_backend_info_data info = HSHM_BACKEND_INFO_INIT;
+    assert_ok(hshm_backend_info(stage->backend, &info));
+    return ((uintptr_t)info.base & (alignment - 1)) == 0;
+}
+
+static void
+a_lazy_private_region_is_pages_that_come_and_go(void **state)
+{
+    struct stage stage;
+    if (!is_private(row_of(state)))
+        return;
+    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+    options.commit = HSHM_COMMIT_LAZY;
+    const size_t size = (size_t)64 << 30; /* more than the machine has */
+    make_with(&stage, row_of(state), size, &options);
+    assert_true(base_is_aligned(&stage, (size_t)2 << 20));
+    make_heap_on(&stage);
+    const uint64_t empty = committed(&stage);
+    assert_in_range(empty, PAGE, SIZE);
+    unsigned char *block = hshm_malloc(stage.heap, 8 * SIZE);
+    block_fill(block, 8 * SIZE, 3);
+    assert_true(committed(&stage) >= empty + 8 * SIZE - PAGE);
+    assert_ok(hshm_free(stage.heap, block));
+    assert_ok(hshm_trim(stage.heap, 0, NULL));
+    assert_in_range(committed(&stage), PAGE, SIZE);
+    block = hshm_malloc(stage.heap, 8 * SIZE);
+    for (size_t i = 0; i < 8 * SIZE; i += PAGE / 2)
+        assert_int_equal(block[i + PAGE / 4], 0);
+    stage_end(&stage);
+}
+
+/* As allocators rely on it. */
+static void
+private_regions_are_aligned_by_their_size(void **state)
+{
+    struct stage stage;
+    if (row_of(state)->backend != HSHM_BACKEND_MALLOC)
+        return;
+    const hshm_commit commits[] = { HSHM_COMMIT_RESERVE, HSHM_COMMIT_LAZY };
+    const struct {
+        size_t size, alignment;
+    } wanted[] = { { 704, 64 }, { 16 * PAGE, PAGE }, { 16 * SIZE, 65536 }, { 100 * SIZE + 1, 65536 } };
+    for (size_t i = 0; i < 8; i++) {
+        hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+        options.commit = commits[i / 4];
+        make_with(&stage, row_of(state), wanted[i % 4].size, &options);
+        assert_true(base_is_aligned(&stage, wanted[i % 4].alignment));
+        make_heap_on(&stage);
+        assert_non_null(hshm_malloc(stage.heap, 16));
+        stage_end(&stage);
+    }
+}
+
+static void
+a_private_region_is_refused_where_there_is_no_room(void **state)
+{
+    struct stage stage;
+    if (row_of(state)->backend != HSHM_BACKEND_MALLOC)
+        return;
+    stage_prepare(&stage, row_of(state), (size_t)1 << 59);
+    stage.options.commit = HSHM_COMMIT_LAZY;
+    assert_ok(hshm_manager_create(&stage.manager));
+    const struct footprint before = footprint_take();
+    assert_status(
+        hshm_backend_create(stage.manager, STAGE_BACKEND, HSHM_BACKEND_MALLOC, stage.size, NULL, &stage.options, NULL),
+        HSHM_E_NOSPC);
+    assert_sentence("the address space has no");
+    assert_footprint(before);
     stage_end(&stage);
 }
 
@@ -196,9 +278,15 @@ main(void)
 #name, name, false \
     }
     static const struct named_case cases[] = {
-        CASE(a_reserved_region_is_promised_as_a_whole),     CASE(a_lazy_region_takes_what_is_touched),
-        CASE(a_lazy_region_may_be_larger_than_memory),      CASE(permissions_are_as_asked_whatever_the_umask),
-        CASE(sizes_are_whole_pages_where_pages_are_mapped), CASE(a_region_does_not_grow_yet),
+        CASE(a_reserved_region_is_promised_as_a_whole),
+        CASE(a_lazy_region_takes_what_is_touched),
+        CASE(a_lazy_region_may_be_larger_than_memory),
+        CASE(permissions_are_as_asked_whatever_the_umask),
+        CASE(a_lazy_private_region_is_pages_that_come_and_go),
+        CASE(private_regions_are_aligned_by_their_size),
+        CASE(a_private_region_is_refused_where_there_is_no_room),
+        CASE(sizes_are_whole_pages_where_pages_are_mapped),
+        CASE(a_region_does_not_grow_yet),
         CASE(as_many_processes_as_slots_were_asked_for),
     };
     return run_rows("options", cases, sizeof cases / sizeof cases[0]);
