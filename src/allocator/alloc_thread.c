@@ -11,14 +11,16 @@
  *     another frees                      0 -> 1
  *     owner harvests     |= remote       &= ~what was seen
  *
- * A thread has for each class one current slab, from which it takes; a queue of slabs with free blocks; and slabs that were
- * full when last seen, in no list.  States of a slab, in its owner's eyes:
+ * A thread has for each class one current slab, from which it takes; a queue of slabs with enough free blocks to be worth
+ * a turn; and slabs that were full when last seen, in no list.  A slab's life in its owner's hands:
  *
- *     CURRENT --no free bit--> FULL --a free--> QUEUED --its turn--> CURRENT
- *                                               QUEUED --no live block--> its slices are free again
+ *     CURRENT --no free bit--> FILLING --an eighth is free--> QUEUED --its turn--> CURRENT
+ *                                                             QUEUED --no live block--> its slices are free again
  *
- * `left` in a record counts down from the number of live blocks of a queued slab, so that the free of the last one is
- * noticed; nothing is counted when a block is taken, because only current slabs give blocks, and those are not counted.
+ * (FILLING, because a turn for each block that comes back would cost more than the block.)  `left` in a record counts the
+ * owner's frees down to the moment when it must look: for a filling slab when an eighth is free, for a queued one when no
+ * block is live.  Nothing is counted when a block is taken, because only current slabs give blocks, and those wait for no
+ * moment.
  *
  * Mail: who frees a block of another's slab, as the first since the owner last looked (`log` says so), tells the owner: a
  * bit for the slab, in the owner's mail.  The owner clears first and looks then, the other sets its bit first and
@@ -48,6 +50,7 @@
 enum {
     SPARE_SLICES = 8,       /* of emptied slabs, kept by a thread for its next ones            */
     CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
+    FILLING_SHARE = 8,      /* one of so many blocks free: the slab is worth a turn            */
     LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
     ADOPTIONS_AT_ONCE = 64, /* orphans looked at before a new slab is made instead             */
     OWN_SLOT_SHIFT = 8,
@@ -55,7 +58,7 @@ enum {
 };
 #define LEFT_UNCOUNTED UINT32_C(0x80000000)
 
-enum place { PLACE_UNUSED, PLACE_CURRENT, PLACE_QUEUED, PLACE_FULL };
+enum place { PLACE_UNUSED, PLACE_CURRENT, PLACE_QUEUED, PLACE_FILLING };
 
 /* Local: a slab as its owner knows it; nothing here is asked of the region again. */
 struct slab {
@@ -69,7 +72,7 @@ struct slab {
     uint32_t blocks;
     uint32_t words;
     uint32_t class;
-    uint32_t at;    /* the word that blocks are taken from, or were last */
+    uint32_t at;    /* the word that blocks were taken from last          */
     uint32_t index; /* of this description; in `own`, for mail           */
     enum place place;
 };
@@ -245,9 +248,9 @@ live_blocks(const struct slab *slab)
 /* ---- ownership ---- */
 
 static uint64_t
-own_word(const struct thread_heap *heap, const struct slab *slab, uint64_t flags)
+own_word(const struct thread_heap *heap, const struct slab *slab)
 {
-    return heap->fast.me | flags | (uint64_t)slab->index << OWN_INDEX_SHIFT;
+    return heap->fast.me | (uint64_t)slab->index << OWN_INDEX_SHIFT;
 }
 
 /* Did others free blocks that the owner has not seen? */
@@ -320,11 +323,23 @@ count_queued(struct thread_heap *heap, struct slab *slab)
         set_left(heap, slab, live);
 }
 
-/* A full slab has free blocks again. */
-static void
-refilled(struct thread_heap *heap, struct slab *slab)
+/* How many free blocks make a slab worth a turn. */
+static uint32_t
+enough_free(const struct slab *slab)
 {
-    store_relaxed(&slab->record->own, own_word(heap, slab, 0));
+    return slab->blocks <= FILLING_SHARE ? 1 : slab->blocks / FILLING_SHARE;
+}
+
+/* Its bits may have changed by more than `left` tells: is it worth a turn now? */
+static void
+count_filling(struct thread_heap *heap, struct slab *slab)
+{
+    const uint32_t free_blocks = slab->blocks - live_blocks(slab);
+    const uint32_t enough = enough_free(slab);
+    if (free_blocks < enough) {
+        set_left(heap, slab, enough - free_blocks);
+        return;
+    }
     enqueue(heap, slab);
     count_queued(heap, slab);
 }
@@ -335,8 +350,8 @@ look_at(struct thread_heap *heap, struct slab *slab)
     const uint32_t freed = slab->place == PLACE_UNUSED ? 0 : harvest(heap, slab);
     if (freed == 0)
         return;
-    if (slab->place == PLACE_FULL)
-        refilled(heap, slab);
+    if (slab->place == PLACE_FILLING)
+        count_filling(heap, slab);
     else if (slab->place == PLACE_QUEUED)
         count_queued(heap, slab);
 }
@@ -385,27 +400,42 @@ make_hot(struct thread_heap *heap, const struct slab *slab)
     heap->fast.hot_limit = slab->record->limit;
 }
 
-/* Let the bin lead to the slab's next word with free blocks, beginning where it was. */
-static bool
-set_bin(struct thread_heap *heap, struct slab *slab)
+static void
+lead_bin(struct thread_heap *heap, struct slab *slab, uint32_t word)
 {
     const struct slab_heap *h = &heap->a->slab;
     struct hshm_inline_bin *bin = &heap->bins[slab->class];
+    slab->at = word;
+    bin->size = h->sizes[slab->class];
+    bin->base = slice_address(h, slab->slice) + (uint64_t)word * WORD_BITS * bin->size;
+    bin->word = (uint64_t *)(void *)&slab->bits[word];
+    bin->ready = load_relaxed(&slab->bits[word]);
+}
+
+/* Let the bin of a current slab lead to its next word with free blocks. */
+static inline bool
+next_word(struct thread_heap *heap, struct slab *slab)
+{
     for (uint32_t i = 0; i < slab->words; i++) {
-        uint32_t word = slab->at + i;
-        if (word >= slab->words)
-            word -= slab->words;
+        const uint32_t word = slab->at + 1 < slab->words ? slab->at + 1 : 0;
+        slab->at = word;
         if (load_relaxed(&slab->bits[word]) == 0)
             continue;
-        slab->at = word;
-        bin->size = h->sizes[slab->class];
-        bin->base = slice_address(h, slab->slice) + (uint64_t)word * WORD_BITS * bin->size;
-        bin->word = (uint64_t *)(void *)&slab->bits[word];
-        bin->ready = load_relaxed(&slab->bits[word]);
-        make_hot(heap, slab);
+        lead_bin(heap, slab, word);
         return true;
     }
     return false;
+}
+
+/* The same from the first word on, and for a slab that may not have been current before. */
+static bool
+set_bin(struct thread_heap *heap, struct slab *slab)
+{
+    slab->at = slab->words - 1;
+    if (!next_word(heap, slab))
+        return false;
+    make_hot(heap, slab);
+    return true;
 }
 
 static void
@@ -418,12 +448,10 @@ make_current(struct thread_heap *heap, struct slab *slab)
 
 /* The current slab has no free bit. */
 static void
-make_full(struct thread_heap *heap, struct slab *slab)
+leave_current(struct thread_heap *heap, struct slab *slab)
 {
-    /* For the owner's own short path only. */
-    store_relaxed(&slab->record->own, own_word(heap, slab, SLAB_FULL));
-    set_left(heap, slab, 0);
-    slab->place = PLACE_FULL;
+    set_left(heap, slab, enough_free(slab));
+    slab->place = PLACE_FILLING;
     no_bin(heap, slab);
 }
 
@@ -450,7 +478,7 @@ adopt_slice(struct thread_heap *heap, uint64_t slice, uint32_t class)
     if (slab == NULL)
         return NULL;
     /* Acquire pairs with the release of who left it: its bits and its record. */
-    if (!cas_seq_cst(&record->own, &nobodys, own_word(heap, slab, 0))) {
+    if (!cas_seq_cst(&record->own, &nobodys, own_word(heap, slab))) {
         drop_description(heap, slab);
         return NULL;
     }
@@ -497,7 +525,7 @@ make_slab(struct thread_heap *heap, uint32_t class)
         return NULL;
     }
     describe(slab, &a->slab, claim.first, claim.count, class);
-    slab_begin(a, &claim, class, own_word(heap, slab, 0), false);
+    slab_begin(a, &claim, class, own_word(heap, slab), false);
     return slab;
 }
 
@@ -516,8 +544,11 @@ squeeze(struct thread_heap *heap)
         if (live_blocks(slab) != 0) {
             if (slab->place == PLACE_QUEUED)
                 count_queued(heap, slab);
-            else if (slab->place == PLACE_FULL && live_blocks(slab) < slab->blocks)
-                refilled(heap, slab);
+            else if (slab->place == PLACE_FILLING && live_blocks(slab) < slab->blocks) {
+                enqueue(heap, slab);
+                count_queued(heap, slab);
+                found = true;
+            }
             continue;
         }
         if (slab->place == PLACE_QUEUED)
@@ -570,7 +601,7 @@ refill(struct thread_heap *heap, uint32_t class)
         if (slab != NULL) {
             if (set_bin(heap, slab) || (has_news(slab) && harvest(heap, slab) != 0 && set_bin(heap, slab)))
                 return true;
-            make_full(heap, slab);
+            leave_current(heap, slab);
         }
         slab = find_slab(heap, class);
         if (slab != NULL) {
@@ -757,6 +788,10 @@ take_class(hshm_allocator *a, uint32_t class, size_t size)
     }
     void *block;
     while (UNLIKELY(!hshm_inline_take(&heap->bins[class], &block))) {
+        struct slab *slab = heap->current[class];
+        /* Most often there is another word in the same slab; mail is read between slabs. */
+        if (slab != NULL && next_word(heap, slab))
+            continue;
         if (!refill(heap, class))
             return out_of_memory(heap, size, class);
     }
@@ -826,11 +861,6 @@ free_own(struct thread_heap *heap, struct slab *slab, uint32_t block)
     if ((bits & bit) != 0 || (load_relaxed(&slab->remote[block / WORD_BITS]) & bit) != 0)
         return false;
     store_relaxed(word, bits | bit);
-    if (slab->place == PLACE_FULL) {
-        count_frees(heap, 1);
-        refilled(heap, slab);
-        return true;
-    }
     /* At 0 the short path has counted this free already. */
     if (slab->record->left > 0)
         slab->record->left--;
@@ -838,6 +868,8 @@ free_own(struct thread_heap *heap, struct slab *slab, uint32_t block)
         return true;
     if (slab->place == PLACE_CURRENT)
         set_left(heap, slab, LEFT_UNCOUNTED);
+    else if (slab->place == PLACE_FILLING)
+        count_filling(heap, slab);
     else
         count_queued(heap, slab);
     return true;
@@ -887,23 +919,46 @@ free_remote(hshm_allocator *a, const struct block_place *place)
 static bool
 free_block(hshm_allocator *a, const struct block_place *place)
 {
-    if (slice_state(place->found) == SLICE_RUN)
-        return large_give(a, place);
-    struct thread_heap *heap = heap_of(a);
-    const uint64_t own = load_acquire(&place->record->own);
-    if (heap != NULL && ((own ^ heap->fast.me) & UINT64_C(0xffffff00)) == 0) {
-        const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
-        struct slab *slab = index < slab_limit(heap) ? slab_at(heap, index) : NULL;
-        if (slab != NULL && slab->place != PLACE_UNUSED && slab->record == place->record && place->block < slab->blocks)
-            return free_own(heap, slab, place->block);
-    }
-    return free_remote(a, place);
+    return slice_state(place->found) == SLICE_RUN ? large_give(a, place) : free_remote(a, place);
+}
+
+/*
+ * A block of a slab of several slices, or of any slab in a heap that inline.h does not know, that belongs to this thread:
+ * found without a division.  NULL: something else, or not the begin of a block.
+ */
+static struct slab *
+find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, uint32_t *ret_block)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
+    uint64_t slice = off >> h->shift;
+    if (slice >= h->count)
+        return NULL;
+    const uint64_t found = load_relaxed(&h->slices[slice]);
+    if (slice_state(found) == SLICE_REST)
+        slice -= min_u64(slice_count(found), slice);
+    const uint64_t own = load_relaxed(&record_of(h, slice)->own);
+    const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
+    if ((uint32_t)own != (uint32_t)heap->fast.me || index >= slab_limit(heap))
+        return NULL;
+    struct slab *slab = slab_at(heap, index);
+    uint64_t rest;
+    const uint64_t block = hshm_inline_multiply(off - (slice << h->shift), slab->record->reciprocal, &rest);
+    if (slab->slice != slice || rest >= slab->record->limit || block >= slab->blocks)
+        return NULL;
+    *ret_block = (uint32_t)block;
+    return slab;
 }
 
 static NO_INLINE hshm_status
 thread_free_other(hshm_allocator *a, void *addr)
 {
     struct block_place place;
+    uint32_t block;
+    struct thread_heap *heap = heap_of(a);
+    struct slab *slab = heap == NULL ? NULL : find_own(a, heap, addr, &block);
+    if (slab != NULL)
+        return LIKELY(free_own(heap, slab, block)) ? HSHM_OK : allocator_bad_free(a, addr);
     if (addr == NULL || (slab_find(a, addr, &place) && free_block(a, &place)))
         return HSHM_OK;
     return allocator_bad_free(a, addr);

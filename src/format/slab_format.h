@@ -88,7 +88,7 @@ slice_is_free(uint64_t word)
  *     bits 32..63  ThreadLocal: where the owner keeps it, for mail; or, LOCKED, the process
  *                  ScalablePage: class in bits 32..39, and in bits 40..59 the process that made it CURRENT or LOCKED
  *
- * ThreadLocal   mine | FULL (it has no free block that its owner knows of) ; orphan: owner 0
+ * ThreadLocal   its owner's, or nobody's: an orphan
  * ScalablePage  CURRENT (in some shard), SHELVED (has free blocks, see shelves), FULL (neither)
  * both          LOCKED: one process is about to free the slab, and others leave it alone
  */
