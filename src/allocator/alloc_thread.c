@@ -385,19 +385,18 @@ no_bin(struct thread_heap *heap, const struct slab *slab)
     heap->bins[slab->class].ready = 0;
     heap->current[slab->class] = NULL;
     if (heap->fast.hot == (struct hshm_inline_record *)(void *)slab->record)
-        heap->fast.hot_limit = 0;
+        heap->fast.hot_size = 0;
 }
 
 /* Frees into this slab take the shortest path. */
 static void
 make_hot(struct thread_heap *heap, const struct slab *slab)
 {
-    if (heap->a->view.slices == 0 || slab->slices != 1)
-        return;
     heap->fast.hot_base = slice_address(&heap->a->slab, slab->slice);
     heap->fast.hot = (struct hshm_inline_record *)(void *)slab->record;
     heap->fast.hot_reciprocal = slab->record->reciprocal;
     heap->fast.hot_limit = slab->record->limit;
+    heap->fast.hot_size = slab->slices << heap->a->slab.shift;
 }
 
 static void
@@ -815,9 +814,15 @@ static NO_INLINE void *
 thread_malloc_other(hshm_allocator *a, size_t size)
 {
     bool zero;
-    if (size > a->slab.max_size)
+    if (UNLIKELY(size > a->slab.max_size))
         return take_large(a, size, 1, &zero);
-    return take_class(a, slab_class(&a->slab, size), size);
+    const uint32_t class = slab_class(&a->slab, size);
+    struct hshm_inline_heap *fast = hshm_inline_heap_of(&a->view);
+    void *block;
+    if (LIKELY(fast != &thread_no_heap &&
+               hshm_inline_take(&((struct thread_heap *)(void *)fast)->bins[class], &block)))
+        return block;
+    return take_class(a, class, size);
 }
 
 static void *
@@ -951,7 +956,7 @@ find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, ui
 }
 
 static NO_INLINE hshm_status
-thread_free_other(hshm_allocator *a, void *addr)
+thread_free_rest(hshm_allocator *a, void *addr)
 {
     struct block_place place;
     uint32_t block;
@@ -967,7 +972,7 @@ thread_free_other(hshm_allocator *a, void *addr)
 static hshm_status
 thread_free(hshm_allocator *a, void *addr)
 {
-    return LIKELY(hshm_inline_give(&a->view, addr)) ? HSHM_OK : thread_free_other(a, addr);
+    return LIKELY(hshm_inline_give(&a->view, addr)) ? HSHM_OK : thread_free_rest(a, addr);
 }
 
 static hshm_status
@@ -1058,6 +1063,7 @@ thread_fork_child(hshm_allocator *a)
 const struct allocator_ops alloc_thread_local_ops = {
     .malloc = thread_malloc,
     .free = thread_free,
+    .free_rest = thread_free_rest,
     .aligned = thread_aligned,
     .realloc = slab_realloc,
     .zeroed = thread_zeroed,

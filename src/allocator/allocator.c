@@ -5,6 +5,8 @@
  */
 #include "allocator/allocator.h"
 
+#include <hshm/inline.h>
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -103,6 +105,12 @@ hshm_status
 hshm_free(hshm_allocator *a, void *addr)
 {
     return a->ops.free(a, addr);
+}
+
+hshm_status
+hshm_free_rest(hshm_allocator *a, void *addr)
+{
+    return a->ops.free_rest != NULL ? a->ops.free_rest(a, addr) : a->ops.free(a, addr);
 }
 
 hshm_status
