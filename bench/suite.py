@@ -70,7 +70,7 @@ PRIVATE_PEERS = ["glibc", "mimalloc", "jemalloc", "tcmalloc", "tbbmalloc"]
 @dataclass
 class Case:
     """A workload with its parameters.  team: 1, or "2" = two at once (processes where the heap is shared, else threads),
-    "2t" = two threads, "5" like "2"."""
+    "2t" = two threads, "2p" = two processes (shared heaps only), "5" like "2"."""
     name: str
     workload: str
     args: dict
@@ -110,10 +110,11 @@ def other_cases():
         yield Case("random 16..1024 B" + suffix, "random", {"ops": 400000}, team, quick=True)
     for team, suffix in both:
         yield Case("batch" + suffix, "batch", {"ops": 2000000}, team, quick=team == "1")
-    for team, suffix in both + [("2t", ", two threads")]:
-        yield Case("server" + suffix, "server", {"ops": 2000000}, team, quick=team == "2")
+    for team, suffix in (("1", ""), ("2t", ", two"), ("2p", ", two processes")):
+        yield Case("server" + suffix, "server", {"ops": 2000000}, team, quick=team == "2t")
+    for team, suffix in (("2t", ", two"), ("2p", ", two processes")):
+        yield Case("stress" + suffix, "stress", {"ops": 1000000}, team, quick=team == "2t")
     for team, suffix in (("2", ", two"), ("2t", ", two threads")):
-        yield Case("stress" + suffix, "stress", {"ops": 1000000}, team, quick=team == "2")
         yield Case("ring 64 B" + suffix, "ring", {"size": 64, "ops": 1500000}, team, quick=team == "2")
         yield Case("ring 16..1024 B" + suffix, "ring", {"size": "16..1024", "ops": 1000000}, team)
     yield Case("consumer, 4 to 1", "consumer", {"ops": 250000}, "5", quick=True)
@@ -176,7 +177,7 @@ class Bench:
         return usable
 
     def arguments(self, subject, case, overrides=()):
-        count = {"1": 1, "2": 2, "2t": 2, "5": 5}[case.team]
+        count = {"1": 1, "2": 2, "2t": 2, "2p": 2, "5": 5}[case.team]
         processes = count if subject.shared and case.team != "2t" else 1
         args = {**case.args, **dict(overrides), "threads": count // processes, "processes": processes}
         flat = [os.path.join(self.programs, subject.program), *subject.args, "--subject", subject.name,
@@ -242,7 +243,7 @@ class Bench:
         return (subject.name, " ".join(self.arguments(subject, case)))
 
     def run_one(self, subject, case, round_number):
-        if subject.only and not re.search(subject.only, case.name):
+        if subject.only and not re.search(subject.only, case.name) or (case.team == "2p" and not subject.shared):
             return 0
         key = self.key(subject, case)
         results = self.runs.setdefault(key, [])

@@ -48,7 +48,10 @@
 #include "sync/pages.h"
 
 enum {
-    SPARE_SLICES = 8,       /* of emptied slabs, kept by a thread for its next ones            */
+    SPARES = 16,            /* emptied slabs and freed large blocks, kept by a thread          */
+    SPARE_SHARE = 8,        /* ... of which all have at most so much of what is in use         */
+    SPARE_SLICES_FREE = 64, /* ... and this many slices whatever is in use                     */
+    IDLE_HEAPS = 8,         /* private parts of ended threads, kept for the next ones          */
     CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
     FILLING_SHARE = 8,      /* one of so many blocks free: the slab is worth a turn            */
     LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
@@ -98,8 +101,9 @@ struct thread_heap {
     uint32_t chunk_room;
     struct slab *unused;
 
-    struct claim spare[SPARE_SLICES];
+    struct claim spare[SPARES]; /* see keep() */
     uint32_t spares;
+    uint64_t spare_slices;
 
     struct thread_heap *next; /* in the handle's list */
     struct thread_heap **back;
@@ -286,17 +290,62 @@ harvest(struct thread_heap *heap, struct slab *slab)
     return count;
 }
 
-/* Its slices become free, or one is kept for the next slab.  It is in no queue, and has no live block. */
+/* ---- spares ---- */
+
+static void
+drop_spare(struct thread_heap *heap, uint32_t at)
+{
+    heap->spare_slices -= heap->spare[at].count;
+    heap->spare[at] = heap->spare[--heap->spares];
+}
+
+static void
+give_spares_back(struct thread_heap *heap)
+{
+    while (heap->spares > 0) {
+        const struct claim claim = heap->spare[heap->spares - 1];
+        drop_spare(heap, heap->spares - 1);
+        run_unclaim(heap->a, &claim);
+    }
+}
+
+/* A spare of just so many slices, begun at a multiple of `alignment`; the last that was kept, which is warm. */
+static bool
+take_spare(struct thread_heap *heap, uint64_t slices, uint64_t alignment, struct claim *ret_claim)
+{
+    for (uint32_t at = heap->spares; at-- > 0;) {
+        const struct claim claim = heap->spare[at];
+        if (claim.count != slices || ((uintptr_t)slice_address(&heap->a->slab, claim.first) & (alignment - 1)) != 0)
+            continue;
+        drop_spare(heap, at);
+        *ret_claim = claim;
+        return true;
+    }
+    return false;
+}
+
+/* Keep the slices of a slab or large block that is free now.  False: they must be given free, or are not what they were. */
+static bool
+keep(struct thread_heap *heap, uint64_t first, uint64_t found)
+{
+    const struct slab_heap *h = &heap->a->slab;
+    const uint64_t most = min_u64(load_relaxed(&h->root->used) / SPARE_SHARE + SPARE_SLICES_FREE, h->count / 32);
+    if (heap->spares == SPARES || heap->spare_slices + slice_count(found) > most ||
+        !run_keep(heap->a, first, found, &heap->spare[heap->spares]))
+        return false;
+    heap->spare_slices += slice_count(found);
+    heap->spares++;
+    return true;
+}
+
+/* Its slices become free, or are kept.  It is in no queue, and has no live block. */
 static void
 retire(struct thread_heap *heap, struct slab *slab)
 {
-    hshm_allocator *a = heap->a;
     const uint64_t found = slice_make(SLICE_SLAB, 0, slab->slices);
     set_left(heap, slab, 0);
-    if (heap->spares < SPARE_SLICES && run_keep(a, slab->slice, found, &heap->spare[heap->spares]))
-        heap->spares++;
-    else
-        (void)run_free(a, slab->slice, found);
+    if (!keep(heap, slab->slice, found))
+        (void)run_free(heap->a, slab->slice, found);
     drop_description(heap, slab);
 }
 
@@ -517,9 +566,7 @@ make_slab(struct thread_heap *heap, uint32_t class)
     struct slab *slab = take_description(heap);
     if (slab == NULL)
         return NULL;
-    if (heap->spares > 0 && a->slab.cuts[class].slices == 1)
-        claim = heap->spare[--heap->spares];
-    else if (!slab_claim(a, class, &claim)) {
+    if (!take_spare(heap, a->slab.cuts[class].slices, 1, &claim) && !slab_claim(a, class, &claim)) {
         drop_description(heap, slab);
         return NULL;
     }
@@ -533,8 +580,7 @@ static bool
 squeeze(struct thread_heap *heap)
 {
     bool found = heap->spares > 0;
-    while (heap->spares > 0)
-        run_unclaim(heap->a, &heap->spare[--heap->spares]);
+    give_spares_back(heap);
     for (uint32_t i = 0; i < slab_limit(heap); i++) {
         struct slab *slab = slab_at(heap, i);
         if (slab->place == PLACE_UNUSED)
@@ -658,15 +704,46 @@ fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
 }
 
 static void
-forget_heap(struct thread_heap *heap)
+release_heap(struct thread_heap *heap)
 {
-    *heap->back = heap->next;
-    if (heap->next != NULL)
-        heap->next->back = heap->back;
     for (uint32_t i = 0; i < heap->chunk_count; i++)
         pages_give(heap->chunks[i], CHUNK_SLABS * sizeof(struct slab));
     pages_give(heap->chunks, heap->chunk_room * sizeof *heap->chunks);
     pages_give(heap, sizeof *heap);
+}
+
+static void
+unlist_heap(struct thread_heap *heap)
+{
+    *heap->back = heap->next;
+    if (heap->next != NULL)
+        heap->next->back = heap->back;
+}
+
+/* Private parts of threads are some pages each: the next thread takes one over, under the lock. */
+static void
+retire_heap(struct thread_heap *heap)
+{
+    struct slab_heap *h = &heap->a->slab;
+    unlist_heap(heap);
+    if (h->idle_heaps == IDLE_HEAPS) {
+        release_heap(heap);
+        return;
+    }
+    heap->next = h->idle;
+    h->idle = heap;
+    h->idle_heaps++;
+}
+
+static struct thread_heap *
+new_heap(struct slab_heap *h)
+{
+    struct thread_heap *heap = h->idle;
+    if (heap == NULL)
+        return pages_take(sizeof *heap);
+    h->idle = heap->next;
+    h->idle_heaps--;
+    return heap;
 }
 
 /* A slab becomes an orphan, or free. */
@@ -696,15 +773,20 @@ static void
 end_heap(struct hshm_inline_heap *fast)
 {
     struct thread_heap *heap = (struct thread_heap *)(void *)fast;
-    while (heap->spares > 0)
-        run_unclaim(heap->a, &heap->spare[--heap->spares]);
+    give_spares_back(heap);
     for (uint32_t i = 0; i < slab_limit(heap); i++) {
         struct slab *slab = slab_at(heap, i);
-        if (slab->place != PLACE_UNUSED)
-            leave_slab(heap, slab);
+        if (slab->place == PLACE_UNUSED)
+            continue;
+        if (slab->place == PLACE_QUEUED)
+            dequeue(heap, slab);
+        else if (slab->place == PLACE_CURRENT)
+            no_bin(heap, slab);
+        leave_slab(heap, slab);
+        drop_description(heap, slab);
     }
     store_release(&heap->shared->owner, 0);
-    forget_heap(heap);
+    retire_heap(heap);
 }
 
 /* For heaps that have no entry in the thread's table: a thread ends. */
@@ -743,7 +825,9 @@ make_heap(hshm_allocator *a)
         (void)no_slot(a);
         return NULL;
     }
-    struct thread_heap *heap = pages_take(sizeof *heap);
+    thread_table_lock();
+    struct thread_heap *heap = new_heap(&a->slab);
+    thread_table_unlock();
     if (heap == NULL) {
         store_release(&a->slab.threads[slot].owner, 0);
         (void)fail(HSHM_E_NOSPC, "no memory for a thread's part of the heap %u.%u: %zu bytes", a->id.major, a->id.minor,
@@ -801,8 +885,14 @@ take_class(hshm_allocator *a, uint32_t class, size_t size)
 static void *
 take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
 {
-    void *block = large_take(a, size, alignment, ret_zero);
     struct thread_heap *heap = heap_of(a);
+    struct claim claim;
+    if (heap != NULL && large_fits(a, size, alignment) &&
+        take_spare(heap, large_slices(&a->slab, size), alignment, &claim)) {
+        *ret_zero = false;
+        return large_begin(a, &claim, alignment);
+    }
+    void *block = large_take(a, size, alignment, ret_zero);
     if (block == NULL && heap != NULL && squeeze(heap))
         block = large_take(a, size, alignment, ret_zero);
     if (block == NULL && slab_recover(a))
@@ -924,7 +1014,13 @@ free_remote(hshm_allocator *a, const struct block_place *place)
 static bool
 free_block(hshm_allocator *a, const struct block_place *place)
 {
-    return slice_state(place->found) == SLICE_RUN ? large_give(a, place) : free_remote(a, place);
+    if (slice_state(place->found) != SLICE_RUN)
+        return free_remote(a, place);
+    struct thread_heap *heap = heap_of(a);
+    if (heap == NULL || !keep(heap, place->slice, place->found))
+        return large_give(a, place);
+    count_frees(heap, 1);
+    return true;
 }
 
 /*
@@ -1029,6 +1125,8 @@ thread_close(hshm_allocator *a)
     thread_table_lock();
     while (h->heaps != NULL)
         end_heap(&h->heaps->fast);
+    while (h->idle != NULL)
+        release_heap(new_heap(h));
     thread_index_give(h->index);
     thread_table_unlock();
     if (h->index < 0)
@@ -1048,9 +1146,12 @@ thread_fork_child(hshm_allocator *a)
         next = heap->next;
         if (a->private_memory && heap == mine)
             continue;
-        if (a->private_memory)
+        if (a->private_memory) {
+            give_spares_back(heap);
             slab_recover_thread(a, heap->slot);
-        forget_heap(heap);
+        }
+        unlist_heap(heap);
+        release_heap(heap);
     }
     if (mine == NULL || a->private_memory)
         return;

@@ -56,6 +56,27 @@ run_sync_taken(const struct slab_heap *h, uint64_t slice)
     } while (slice_is_free(load_seq_cst(&h->slices[slice])) != is_free);
 }
 
+/* The same for a row that is ours: its bits are set, or cleared, a word at a time. */
+static void
+set_taken(const struct slab_heap *h, uint64_t first, uint64_t count, bool taken)
+{
+    while (count > 0) {
+        const uint64_t at = first % WORD_BITS;
+        const uint64_t row = min_u64(count, WORD_BITS - at);
+        const uint64_t bits = (row == WORD_BITS ? UINT64_MAX : (UINT64_C(1) << row) - 1) << at;
+        if (taken)
+            (void)atomic_fetch_or(&h->taken[first / WORD_BITS], bits);
+        else
+            (void)atomic_fetch_and(&h->taken[first / WORD_BITS], ~bits);
+        for (uint64_t i = 0; i < row; i++) {
+            if (slice_is_free(load_seq_cst(&h->slices[first + i])) == taken)
+                run_sync_taken(h, first + i);
+        }
+        first += row;
+        count -= row;
+    }
+}
+
 static void
 lower_lowest(const struct slab_heap *h, uint64_t slice)
 {
@@ -100,12 +121,11 @@ claim_slice(hshm_allocator *a, uint64_t slice, bool *ret_dirty)
     return slice_is_free(found) && cas_seq_cst(word, &found, claimed_word(a, *ret_dirty));
 }
 
-/* Make a slice free whose word is ours to write.  Release pairs with the acquire in claim_slice(). */
+/* Make a slice free whose word is ours to write; its bit follows.  Release pairs with the acquire in claim_slice(). */
 static void
 set_free(const struct slab_heap *h, uint64_t slice, bool dirty)
 {
-    atomic_store(&h->slices[slice], dirty ? slice_make(SLICE_DIRTY, 0, 0) : 0);
-    run_sync_taken(h, slice);
+    store_release(&h->slices[slice], dirty ? slice_make(SLICE_DIRTY, 0, 0) : 0);
 }
 
 /* Claims [first, first + count), or nothing: then *ret_failed is the slice that was not free. */
@@ -118,15 +138,15 @@ claim_row(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_c
         bool was_dirty;
         if (!claim_slice(a, first + i, &was_dirty)) {
             *ret_failed = first + i;
-            while (i-- > 0)
-                set_free(h, first + i, slice_count(load_relaxed(&h->slices[first + i])) != 0);
+            for (uint64_t k = 0; k < i; k++)
+                set_free(h, first + k, slice_count(load_relaxed(&h->slices[first + k])) != 0);
+            set_taken(h, first, i, false);
             run_sync_taken(h, *ret_failed);
             return false;
         }
         dirty += was_dirty;
     }
-    for (uint64_t i = 0; i < count; i++)
-        run_sync_taken(h, first + i);
+    set_taken(h, first, count, true);
     note_taken(h, first + count, count, dirty);
     *ret_claim = (struct claim){ first, count, dirty == 0 };
     return true;
@@ -212,11 +232,14 @@ run_unclaim(hshm_allocator *a, const struct claim *claim)
 {
     struct slab_heap *h = &a->slab;
     uint64_t dirty = 0;
-    for (uint64_t i = 0; i < claim->count; i++) {
-        const bool was_dirty = slice_count(load_relaxed(&h->slices[claim->first + i])) != 0;
+    /* Downwards: what a kill leaves is a claim with further slices still. */
+    for (uint64_t i = claim->count; i-- > 0;) {
+        const uint64_t word = load_relaxed(&h->slices[claim->first + i]);
+        const bool was_dirty = slice_state(word) == SLICE_REST || slice_count(word) != 0;
         dirty += was_dirty;
         set_free(h, claim->first + i, was_dirty);
     }
+    set_taken(h, claim->first, claim->count, false);
     subtract(&h->root->used, claim->count);
     (void)atomic_fetch_add(&h->root->dirty, dirty);
     lower_lowest(h, claim->first);
@@ -241,6 +264,7 @@ give_back(hshm_allocator *a, const struct claim *claim)
                                                  claim->count << h->shift);
     for (uint64_t i = 0; i < claim->count; i++)
         set_free(h, claim->first + i, status != HSHM_OK);
+    set_taken(h, claim->first, claim->count, false);
     subtract(&h->root->used, claim->count);
     if (status != HSHM_OK)
         (void)atomic_fetch_add(&h->root->dirty, claim->count);
@@ -353,6 +377,7 @@ run_free(hshm_allocator *a, uint64_t first, uint64_t found)
         return false;
     free_rest(h, first, count);
     set_free(h, first, true);
+    set_taken(h, first, min_u64(count, h->count - first), false);
     subtract(&h->root->used, count);
     (void)atomic_fetch_add(&h->root->dirty, count);
     lower_lowest(h, first);
@@ -360,13 +385,15 @@ run_free(hshm_allocator *a, uint64_t first, uint64_t found)
     return true;
 }
 
+/* In one step, no FREEING: REST stays in the further slices, as in a claim that is about to become something. */
 bool
 run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_claim)
 {
-    if (slice_count(found) != 1 || !begin_free(a, first, found))
+    const uint64_t count = slice_count(found);
+    if (!cas_seq_cst(&a->slab.slices[first], &found, claimed_word(a, true)))
         return false;
-    store_release(&a->slab.slices[first], claimed_word(a, true));
-    *ret_claim = (struct claim){ first, 1, false };
+    store_release(&record_of(&a->slab, first)->own, 0);
+    *ret_claim = (struct claim){ first, count, false };
     return true;
 }
 
@@ -376,6 +403,7 @@ run_finish_free(hshm_allocator *a, uint64_t first, uint64_t found)
     struct slab_heap *h = &a->slab;
     store_release(&record_of(h, first)->own, 0);
     free_rest(h, first, slice_count(found));
+    set_taken(h, first, min_u64(slice_count(found), h->count - first), false);
     run_drop(a, first, found);
 }
 

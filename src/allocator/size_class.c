@@ -3,7 +3,7 @@
  */
 #include "allocator/size_class.h"
 
-enum { BLOCKS_LEAST = 4, LOSS_SHIFT = 3 };
+enum { LOSS_SHIFT = 3 };
 
 struct slab_cut
 slab_cut_small(uint64_t size, uint32_t slice_shift)
@@ -14,13 +14,14 @@ slab_cut_small(uint64_t size, uint32_t slice_shift)
 }
 
 struct slab_cut
-slab_cut(uint64_t size, uint32_t slice_shift)
+slab_cut(uint64_t size, uint32_t slice_shift, uint32_t blocks, uint32_t most_slices)
 {
     struct slab_cut cut = slab_cut_small(size, slice_shift);
-    /* Ends: at a multiple of size / gcd(size, slice) slices nothing is lost, and sizes are at most some slices. */
+    /* Ends: with eight blocks, less than an eighth can be lost. */
     for (;;) {
         const uint64_t bytes = (uint64_t)cut.slices << slice_shift;
-        if (cut.blocks >= BLOCKS_LEAST && (bytes - cut.blocks * size) <= bytes >> LOSS_SHIFT)
+        const bool large_enough = cut.blocks >= blocks || cut.slices >= most_slices;
+        if (large_enough && bytes - cut.blocks * size <= bytes >> LOSS_SHIFT)
             return cut;
         cut.slices++;
         cut.blocks = (uint32_t)(((uint64_t)cut.slices << slice_shift) / size);

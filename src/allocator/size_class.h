@@ -42,8 +42,11 @@ struct slab_cut {
     uint32_t blocks;
 };
 
-/* A slab that loses at most an eighth at its end and has four blocks at least; the smallest such. */
-struct slab_cut slab_cut(uint64_t size, uint32_t slice_shift);
+/*
+ * The smallest slab that loses at most an eighth at its end, and has so many blocks or slices.  (A slab with few blocks is
+ * left for the next one often; one of many slices holds much of a small heap for one class.)
+ */
+struct slab_cut slab_cut(uint64_t size, uint32_t slice_shift, uint32_t blocks, uint32_t most_slices);
 
 /* The smallest slab with any block of that size: for heaps that have no room for a better one. */
 struct slab_cut slab_cut_small(uint64_t size, uint32_t slice_shift);

@@ -231,30 +231,53 @@ shelf_take(const struct slab_heap *h, uint32_t class, uint32_t shelf)
 
 /* ---- large blocks ---- */
 
+static bool
+slices_are_aligned(const struct slab_heap *h)
+{
+    return ((uintptr_t)h->data & ((UINT64_C(1) << h->shift) - 1)) == 0;
+}
+
+bool
+large_fits(const hshm_allocator *a, size_t size, size_t alignment)
+{
+    const struct slab_heap *h = &a->slab;
+    return size <= h->count << h->shift && (slices_are_aligned(h) || ((uintptr_t)h->data & (alignment - 1)) == 0);
+}
+
+uint64_t
+large_slices(const struct slab_heap *h, size_t size)
+{
+    return (max_u64(size, 1) + (UINT64_C(1) << h->shift) - 1) >> h->shift;
+}
+
+void *
+large_begin(hshm_allocator *a, const struct claim *claim, size_t alignment)
+{
+    struct slab_heap *h = &a->slab;
+    const uintptr_t begin = (uintptr_t)slice_address(h, claim->first);
+    const uint64_t skip = align_up(begin, alignment) - begin;
+    store_relaxed(&record_of(h, claim->first)->skip, skip);
+    run_publish(a, claim, SLICE_RUN);
+    return (void *)(begin + skip);
+}
+
 /*
  * Where slices do not begin at multiples of the alignment in this process, the block begins inside the first slice; the
- * record says where.
+ * record says where, and there are more slices for it.
  */
 void *
 large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t slice = UINT64_C(1) << h->shift;
-    const bool slices_are_aligned = ((uintptr_t)h->data & (slice - 1)) == 0;
-    const uint64_t natural = slices_are_aligned ? slice : (uintptr_t)h->data & -(uintptr_t)h->data;
-    const uint64_t extra = alignment <= natural || slices_are_aligned ? 0 : alignment;
+    const uint64_t extra = large_fits(a, 0, alignment) ? 0 : alignment;
     uint64_t bytes;
-    if (__builtin_add_overflow(max_u64(size, 1), extra + slice - 1, &bytes))
-        return NULL;
     struct claim claim;
-    if (!run_claim(a, bytes >> h->shift, extra == 0 ? alignment : 1, &claim))
+    if (__builtin_add_overflow(max_u64(size, 1), extra + slice - 1, &bytes) ||
+        !run_claim(a, bytes >> h->shift, extra == 0 && slices_are_aligned(h) ? alignment : 1, &claim))
         return NULL;
-    const uintptr_t begin = (uintptr_t)slice_address(h, claim.first);
-    const uint64_t skip = extra == 0 ? 0 : align_up(begin, alignment) - begin;
-    store_relaxed(&record_of(h, claim.first)->skip, skip);
-    run_publish(a, &claim, SLICE_RUN);
     *ret_zero = claim.zero;
-    return (void *)(begin + skip);
+    return large_begin(a, &claim, alignment);
 }
 
 bool

@@ -66,6 +66,8 @@ struct slab_heap {
 
     /* This process's threads; under the lock of thread_table.c. */
     struct thread_heap *heaps;   /* ThreadLocal  */
+    struct thread_heap *idle;    /* of ended threads, for the next ones */
+    uint32_t idle_heaps;
     struct page_thread *counters; /* ScalablePage */
     int index; /* in thread_table.c; -1 = none was free, and (ThreadLocal) `key` leads to a thread's heap */
     pthread_key_t key;
@@ -144,7 +146,7 @@ void run_unclaim(hshm_allocator *a, const struct claim *claim);
  * nothing was changed.
  */
 bool run_free(hshm_allocator *a, uint64_t first, uint64_t found);
-/* The same with the first slice, alone, kept as a claim: for a thread's next slab. */
+/* The same, but kept as a claim of this process: for a thread's next slab, or large block. */
 bool run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_claim);
 /* Let the run of `found` at `first` have so many slices.  False: no free neighbours. */
 bool run_resize(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count);
@@ -219,6 +221,10 @@ uint64_t shelf_take(const struct slab_heap *h, uint32_t class, uint32_t shelf);
 
 /* Large blocks; what the allocators' own functions do for sizes above max_size. */
 void *large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero);
+/* Its parts: would a block of that size and alignment begin where its first slice does, and how many slices has it? */
+bool large_fits(const hshm_allocator *a, size_t size, size_t alignment);
+uint64_t large_slices(const struct slab_heap *h, size_t size);
+void *large_begin(hshm_allocator *a, const struct claim *claim, size_t alignment);
 bool large_give(hshm_allocator *a, const struct block_place *place);
 void *slab_realloc(hshm_allocator *a, void *addr, size_t size);
 size_t slab_usable_size(hshm_allocator *a, const void *addr);

@@ -13,7 +13,8 @@
 
 enum {
     SLICE_SHIFT_MIN = 10, /* of slabs: with smaller slices the records would be most of it */
-    UNITS_A_SLICE_MIN = 16,
+    BLOCKS_WANTED = 16,   /* in a slab, if it is not too large for the heap then                   */
+    SLAB_SLICES_MAX = 64, /* 4 MiB                                                                 */
     SHARDS_MAX = 16,
     MAIL_WORDS_MAX = 64 /* as many as a slot's mail word has bits */
 };
@@ -186,6 +187,13 @@ suits_inline(const struct slab_heap *h)
            ((uintptr_t)h->data & ((UINT64_C(1) << h->shift) - 1)) == 0;
 }
 
+/* No slab for more than a 128th of the heap, if it can be smaller. */
+static uint32_t
+most_slices_of_slab(uint64_t slices)
+{
+    return (uint32_t)min_u64(max_u64(slices / 128, 1), SLAB_SLICES_MAX);
+}
+
 static void
 set_view(hshm_allocator *a, const struct geometry *g)
 {
@@ -219,7 +227,7 @@ set_view(hshm_allocator *a, const struct geometry *g)
     h->index = -1;
     for (uint32_t class = 0; class < h->classes; class++) {
         h->sizes[class] = (uint32_t)(units_of_class(class) << h->block_shift);
-        h->cuts[class] = slab_cut(h->sizes[class], h->shift);
+        h->cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_WANTED, most_slices_of_slab(h->count));
     }
     for (size_t granules = 0; granules < COUNTOF(h->small_class); granules++)
         h->small_class[granules] = (uint8_t)slab_class(h, granules * GRANULE);

@@ -254,7 +254,9 @@ check_slice(const hshm_allocator *a, uint64_t slice, uint64_t *ret_next)
     case SLICE_ZERO:
     case SLICE_DIRTY:
         return load_relaxed(&record_of(h, slice)->own) == 0 ? HSHM_OK : broken(a, slice, "a free slice that is owned");
-    case SLICE_CLAIMED: /* kept by a thread for its next slab */
+    case SLICE_CLAIMED: /* kept by a thread for its next slab or large block, whose further slices say REST still */
+        while (*ret_next < h->count && load_relaxed(&h->slices[*ret_next]) == slice_make(SLICE_REST, 0, *ret_next - slice))
+            ++*ret_next;
         return HSHM_OK;
     case SLICE_SLAB:
     case SLICE_RUN:
