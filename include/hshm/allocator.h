@@ -274,7 +274,9 @@ struct hshm_allocator_base {
     uint64_t slices;        /* how many of them inline.h may look at; 0 on heaps that it does not know     */
     unsigned char *records; /* control data, by slice                                                      */
     uint64_t record_size;   /* bytes of it a slice                                                         */
-    intptr_t thread_off;    /* the thread's entry for this heap, from the thread pointer                   */
+    /* Distance of the thread's entry for this heap from the thread pointer.  Of a type by which compilers know that no
+     * store to a word of the region changes it. */
+    const struct hshm_inline_thread *thread_off;
 };
 
 /** The offset, for every process, of an address in the heap.  NULL gives HSHM_OFF_NULL.  Unchecked; signal-safe. */

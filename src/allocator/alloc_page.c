@@ -70,7 +70,7 @@ static_assert(offsetof(struct page_thread, fast) == 0, "thread_table.c knows the
 static struct page_thread *
 thread_of(const hshm_allocator *a)
 {
-    return (struct page_thread *)(void *)hshm_inline_heap_of(&a->view);
+    return (struct page_thread *)(void *)hshm_inline_thread(&a->view)->heap;
 }
 
 static bool
@@ -132,7 +132,6 @@ begin_counting(hshm_allocator *a)
     }
     for (size_t units = 0; units < COUNTOF(thread->fast.direct); units++)
         thread->fast.direct[units] = &thread_no_bin;
-    thread->fast.me = thread_no_heap.me;
     thread->a = a;
     thread->shard = cpu_current();
     store_relaxed(&thread->frees, 1);
@@ -142,7 +141,7 @@ begin_counting(hshm_allocator *a)
     if (thread->next != NULL)
         thread->next->back = &thread->next;
     h->counters = thread;
-    thread_entry_set(h->index, &thread->fast, end_thread);
+    thread_entry_set(h->index, &thread->fast, THREAD_NOBODY, end_thread);
     thread_table_unlock();
     thread_watch_end();
 }

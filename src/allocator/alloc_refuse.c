@@ -92,7 +92,6 @@ allocator_refuse_writes(hshm_allocator *a)
 {
     a->ops.malloc = refuse_malloc;
     a->ops.free = refuse_free;
-    a->ops.free_rest = NULL; /* by free */
     a->ops.aligned = refuse_aligned;
     a->ops.realloc = refuse_realloc;
     a->ops.zeroed = NULL; /* by malloc */

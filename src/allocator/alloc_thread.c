@@ -95,6 +95,7 @@ struct thread_heap {
     struct slab_thread *shared;
     _Atomic uint64_t *mail;
     uint32_t slot;
+    uint64_t me; /* `own` of its slabs, but for the index */
 
     struct slab **chunks; /* of descriptions, by index */
     uint32_t chunk_count;
@@ -254,7 +255,7 @@ live_blocks(const struct slab *slab)
 static uint64_t
 own_word(const struct thread_heap *heap, const struct slab *slab)
 {
-    return heap->fast.me | (uint64_t)slab->index << OWN_INDEX_SHIFT;
+    return heap->me | (uint64_t)slab->index << OWN_INDEX_SHIFT;
 }
 
 /* Did others free blocks that the owner has not seen? */
@@ -433,19 +434,6 @@ no_bin(struct thread_heap *heap, const struct slab *slab)
     heap->bins[slab->class].word = &thread_no_blocks;
     heap->bins[slab->class].ready = 0;
     heap->current[slab->class] = NULL;
-    if (heap->fast.hot == (struct hshm_inline_record *)(void *)slab->record)
-        heap->fast.hot_size = 0;
-}
-
-/* Frees into this slab take the shortest path. */
-static void
-make_hot(struct thread_heap *heap, const struct slab *slab)
-{
-    heap->fast.hot_base = slice_address(&heap->a->slab, slab->slice);
-    heap->fast.hot = (struct hshm_inline_record *)(void *)slab->record;
-    heap->fast.hot_reciprocal = slab->record->reciprocal;
-    heap->fast.hot_limit = slab->record->limit;
-    heap->fast.hot_size = slab->slices << heap->a->slab.shift;
 }
 
 static void
@@ -480,10 +468,7 @@ static bool
 set_bin(struct thread_heap *heap, struct slab *slab)
 {
     slab->at = slab->words - 1;
-    if (!next_word(heap, slab))
-        return false;
-    make_hot(heap, slab);
-    return true;
+    return next_word(heap, slab);
 }
 
 static void
@@ -691,7 +676,7 @@ fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
     heap->slot = slot;
     heap->shared = &h->threads[slot];
     heap->mail = &h->mail[(uint64_t)slot * h->mail_words];
-    heap->fast.me = SLAB_IS | (slot + UINT64_C(1)) << OWN_SLOT_SHIFT;
+    heap->me = SLAB_IS | (slot + UINT64_C(1)) << OWN_SLOT_SHIFT;
     for (uint32_t class = 0; class < h->classes; class++)
         heap->bins[class].word = &thread_no_blocks;
     for (size_t units = 0; units < COUNTOF(heap->fast.direct); units++)
@@ -804,7 +789,7 @@ heap_of(const hshm_allocator *a)
 {
     if (a->slab.index < 0)
         return pthread_getspecific(a->slab.key);
-    struct hshm_inline_heap *fast = hshm_inline_heap_of(&a->view);
+    struct hshm_inline_heap *fast = hshm_inline_thread(&a->view)->heap;
     return fast == &thread_no_heap ? NULL : (struct thread_heap *)(void *)fast;
 }
 
@@ -837,7 +822,7 @@ make_heap(hshm_allocator *a)
     thread_table_lock();
     fill_heap(heap, a, slot);
     if (a->slab.index >= 0)
-        thread_entry_set(a->slab.index, &heap->fast, end_heap);
+        thread_entry_set(a->slab.index, &heap->fast, heap->me, end_heap);
     thread_table_unlock();
     /* These may call malloc, which may be us: the heap is in its place by now. */
     if (a->slab.index >= 0)
@@ -858,16 +843,20 @@ out_of_memory(struct thread_heap *heap, size_t size, uint32_t class)
     return slab_no_room(heap->a, size);
 }
 
+static struct thread_heap *
+heap_or_new(hshm_allocator *a)
+{
+    struct thread_heap *heap = heap_of(a);
+    return LIKELY(heap != NULL) ? heap : make_heap(a);
+}
+
 static void *
 take_class(hshm_allocator *a, uint32_t class, size_t size)
 {
-    struct thread_heap *heap = heap_of(a);
+    struct thread_heap *heap = heap_or_new(a);
     if (UNLIKELY(heap == NULL)) {
-        heap = make_heap(a);
-        if (heap == NULL) {
-            slab_count_failure(a);
-            return NULL;
-        }
+        slab_count_failure(a);
+        return NULL;
     }
     void *block;
     while (UNLIKELY(!hshm_inline_take(&heap->bins[class], &block))) {
@@ -881,11 +870,11 @@ take_class(hshm_allocator *a, uint32_t class, size_t size)
     return block;
 }
 
-/* Large blocks belong to no thread; but this thread may hold what one needs. */
+/* Large blocks belong to no thread; but this thread may keep what one needs.  Without a slot for it, it keeps nothing. */
 static void *
 take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
 {
-    struct thread_heap *heap = heap_of(a);
+    struct thread_heap *heap = heap_or_new(a);
     struct claim claim;
     if (heap != NULL && large_fits(a, size, alignment) &&
         take_spare(heap, large_slices(&a->slab, size), alignment, &claim)) {
@@ -907,7 +896,7 @@ thread_malloc_other(hshm_allocator *a, size_t size)
     if (UNLIKELY(size > a->slab.max_size))
         return take_large(a, size, 1, &zero);
     const uint32_t class = slab_class(&a->slab, size);
-    struct hshm_inline_heap *fast = hshm_inline_heap_of(&a->view);
+    struct hshm_inline_heap *fast = hshm_inline_thread(&a->view)->heap;
     void *block;
     if (LIKELY(fast != &thread_no_heap &&
                hshm_inline_take(&((struct thread_heap *)(void *)fast)->bins[class], &block)))
@@ -915,17 +904,32 @@ thread_malloc_other(hshm_allocator *a, size_t size)
     return take_class(a, class, size);
 }
 
-static void *
-thread_malloc(hshm_allocator *a, size_t size)
+static inline __attribute__((always_inline)) void *
+take_small(hshm_allocator *a, size_t size)
 {
     if (LIKELY(size <= HSHM_INLINE_MAX)) {
         const size_t units = (size + GRANULE - 1) / GRANULE;
         void *block;
-        if (LIKELY(hshm_inline_take(hshm_inline_heap_of(&a->view)->direct[units], &block)))
+        if (LIKELY(hshm_inline_take(hshm_inline_thread(&a->view)->heap->direct[units], &block)))
             return block;
     }
     return thread_malloc_other(a, size);
 }
+
+static void *
+thread_malloc(hshm_allocator *a, size_t size)
+{
+    return take_small(a, size);
+}
+
+/* The same, an instruction shorter, for processors that clear the lowest bit in one. */
+#if defined(__x86_64__)
+__attribute__((target("bmi"))) static void *
+thread_malloc_bmi(hshm_allocator *a, size_t size)
+{
+    return take_small(a, size);
+}
+#endif
 
 static void *
 thread_aligned(hshm_allocator *a, size_t size, size_t alignment)
@@ -947,26 +951,29 @@ thread_zeroed(hshm_allocator *a, size_t size)
 
 /* ---- giving blocks back ---- */
 
-static bool
-free_own(struct thread_heap *heap, struct slab *slab, uint32_t block)
+/* `left` has come to 0. */
+static void
+settle(struct thread_heap *heap, struct slab *slab)
 {
-    const uint64_t bit = UINT64_C(1) << block % WORD_BITS;
-    bits_word *word = &slab->bits[block / WORD_BITS];
-    const uint64_t bits = load_relaxed(word);
-    if ((bits & bit) != 0 || (load_relaxed(&slab->remote[block / WORD_BITS]) & bit) != 0)
-        return false;
-    store_relaxed(word, bits | bit);
-    /* At 0 the short path has counted this free already. */
-    if (slab->record->left > 0)
-        slab->record->left--;
-    if (slab->record->left > 0)
-        return true;
     if (slab->place == PLACE_CURRENT)
         set_left(heap, slab, LEFT_UNCOUNTED);
     else if (slab->place == PLACE_FILLING)
         count_filling(heap, slab);
     else
         count_queued(heap, slab);
+}
+
+static bool
+free_own(struct thread_heap *heap, struct slab *slab, uint32_t block)
+{
+    const uint64_t bit = UINT64_C(1) << block % WORD_BITS;
+    bits_word *word = &slab->bits[block / WORD_BITS];
+    const uint64_t bits = load_relaxed(word);
+    if (((bits | load_relaxed(&slab->remote[block / WORD_BITS])) & bit) != 0)
+        return false;
+    store_relaxed(word, bits | bit);
+    if (--slab->record->left == 0)
+        settle(heap, slab);
     return true;
 }
 
@@ -1040,7 +1047,7 @@ find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, ui
         slice -= min_u64(slice_count(found), slice);
     const uint64_t own = load_relaxed(&record_of(h, slice)->own);
     const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
-    if ((uint32_t)own != (uint32_t)heap->fast.me || index >= slab_limit(heap))
+    if ((uint32_t)own != (uint32_t)heap->me || index >= slab_limit(heap))
         return NULL;
     struct slab *slab = slab_at(heap, index);
     uint64_t rest;
@@ -1051,8 +1058,9 @@ find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, ui
     return slab;
 }
 
-static NO_INLINE hshm_status
-thread_free_rest(hshm_allocator *a, void *addr)
+/* After <hshm/inline.h> has found that it is not the common case. */
+static hshm_status
+thread_free(hshm_allocator *a, void *addr)
 {
     struct block_place place;
     uint32_t block;
@@ -1066,9 +1074,14 @@ thread_free_rest(hshm_allocator *a, void *addr)
 }
 
 static hshm_status
-thread_free(hshm_allocator *a, void *addr)
+thread_settle(hshm_allocator *a, void *addr)
 {
-    return LIKELY(hshm_inline_give(&a->view, addr)) ? HSHM_OK : thread_free_rest(a, addr);
+    uint32_t block;
+    struct thread_heap *heap = heap_of(a);
+    struct slab *slab = heap == NULL ? NULL : find_own(a, heap, addr, &block);
+    if (slab != NULL)
+        settle(heap, slab);
+    return HSHM_OK;
 }
 
 static hshm_status
@@ -1095,6 +1108,10 @@ begin_handle(hshm_allocator *a)
     struct slab_heap *h = &a->slab;
     h->index = a->read_only ? -1 : thread_index_take();
     a->view.thread_off = thread_offset(h->index);
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("bmi"))
+        a->ops.malloc = thread_malloc_bmi;
+#endif
     if (h->index < 0 && !a->read_only && pthread_key_create(&h->key, end_keyed_heap) != 0)
         return fail(HSHM_E_NOSPC,
                     "this process has no thread-specific storage left for one more ThreadLocal heap; close some, or use "
@@ -1164,7 +1181,7 @@ thread_fork_child(hshm_allocator *a)
 const struct allocator_ops alloc_thread_local_ops = {
     .malloc = thread_malloc,
     .free = thread_free,
-    .free_rest = thread_free_rest,
+    .settle = thread_settle,
     .aligned = thread_aligned,
     .realloc = slab_realloc,
     .zeroed = thread_zeroed,

@@ -104,13 +104,13 @@ hshm_malloc(hshm_allocator *a, size_t size)
 hshm_status
 hshm_free(hshm_allocator *a, void *addr)
 {
-    return a->ops.free(a, addr);
+    return hshm_free_inline(a, addr);
 }
 
 hshm_status
-hshm_free_rest(hshm_allocator *a, void *addr)
+hshm_free_rest(hshm_allocator *a, void *addr, enum hshm_inline_given given)
 {
-    return a->ops.free_rest != NULL ? a->ops.free_rest(a, addr) : a->ops.free(a, addr);
+    return given == HSHM_INLINE_REST ? a->ops.free(a, addr) : a->ops.settle(a, addr);
 }
 
 hshm_status
@@ -133,7 +133,7 @@ hshm_deallocate(hshm_allocator *a, hshm_ptr *inout_ptr)
     void *addr = NULL;
     hshm_status status = address_of(a, inout_ptr, &addr);
     if (status == HSHM_OK)
-        status = a->ops.free(a, addr);
+        status = hshm_free_inline(a, addr);
     if (LIKELY(status == HSHM_OK))
         *inout_ptr = HSHM_PTR_NULL;
     return status;

@@ -61,9 +61,10 @@ enum allocator_needs {
 struct allocator_ops {
     /* The hot ones first.  `addr` may be anything: wrong frees are found out and change nothing. */
     void *(*malloc)(hshm_allocator *a, size_t size);
+    /* What is not done by <hshm/inline.h>, which is asked first on every heap, and knows ThreadLocal ones. */
     hshm_status (*free)(hshm_allocator *a, void *addr);
-    /* free() after <hshm/inline.h> could not do it.  NULL: free(). */
-    hshm_status (*free_rest)(hshm_allocator *a, void *addr);
+    /* A block of ours was given back there, and its slab is to be looked at.  NULL: not known there. */
+    hshm_status (*settle)(hshm_allocator *a, void *addr);
     /* alignment is a power of two above GRANULE */
     void *(*aligned)(hshm_allocator *a, size_t size, size_t alignment);
     /* addr is not NULL.  NULL on failure, and then nothing has changed. */

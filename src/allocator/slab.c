@@ -324,7 +324,7 @@ slab_realloc(hshm_allocator *a, void *addr, size_t size)
     if (moved == NULL)
         return size <= place.size ? addr : NULL; /* smaller always works */
     memcpy(moved, addr, min_u64(size, place.size));
-    (void)a->ops.free(a, addr);
+    (void)hshm_free(a, addr);
     return moved;
 }
 

@@ -14,19 +14,20 @@ struct hshm_inline_bin thread_no_bin = { .word = &thread_no_blocks };
 #define FOUR(...) __VA_ARGS__, __VA_ARGS__, __VA_ARGS__, __VA_ARGS__
 #define SIXTEEN(...) FOUR(__VA_ARGS__), FOUR(__VA_ARGS__), FOUR(__VA_ARGS__), FOUR(__VA_ARGS__)
 
-/* No slab's record ever says this: owners have 24 bits, of which it would be the last, and no flags are 0xff. */
-#define NOBODY UINT32_MAX
+/* No slab's record ever says THREAD_NOBODY: owners have 24 bits, of which it would be the last, and no flags are 0xff. */
+#define NO_ENTRY                       \
+    {                                  \
+        &thread_no_heap, THREAD_NOBODY \
+    }
 
-/* Its hot slab is at no address, and has no blocks. */
-struct hshm_inline_heap thread_no_heap = {
-    .direct = { SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin), &thread_no_bin },
-    .me = NOBODY,
-};
+struct hshm_inline_heap thread_no_heap = { .direct = { SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin),
+                                                       SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin),
+                                                       &thread_no_bin } };
 static_assert(COUNTOF(thread_no_heap.direct) == 65, "each leads somewhere");
 
 /* Local to a thread; linked while the thread is listed, under the lock. */
 struct thread_table {
-    struct hshm_inline_heap *entries[THREAD_ENTRIES + 1]; /* the last is always empty */
+    struct hshm_inline_thread entries[THREAD_ENTRIES + 1]; /* the last is always empty */
     void (*ends[THREAD_ENTRIES])(struct hshm_inline_heap *heap);
     struct thread_table *next;
     struct thread_table **back;
@@ -34,7 +35,7 @@ struct thread_table {
 
 /* Initial exec: the distance from the thread pointer is the same in all threads, and known when a handle is made. */
 static _Thread_local struct thread_table table __attribute__((tls_model("initial-exec"))) = {
-    .entries = { SIXTEEN(&thread_no_heap), FOUR(&thread_no_heap), FOUR(&thread_no_heap), &thread_no_heap }
+    .entries = { SIXTEEN(NO_ENTRY), FOUR(NO_ENTRY), FOUR(NO_ENTRY), NO_ENTRY }
 };
 static_assert(COUNTOF(table.entries) == 25, "each leads somewhere");
 
@@ -77,7 +78,7 @@ thread_index_take(void)
 static void
 empty_entry(struct thread_table *of, int index)
 {
-    of->entries[index] = &thread_no_heap;
+    of->entries[index] = (struct hshm_inline_thread)NO_ENTRY;
 }
 
 void
@@ -90,11 +91,11 @@ thread_index_give(int index)
     threads.taken &= ~(UINT32_C(1) << index);
 }
 
-intptr_t
+const struct hshm_inline_thread *
 thread_offset(int index)
 {
-    struct hshm_inline_heap *const *entry = &table.entries[index < 0 ? THREAD_ENTRIES : index];
-    return (const char *)entry - (const char *)__builtin_thread_pointer();
+    const struct hshm_inline_thread *entry = &table.entries[index < 0 ? THREAD_ENTRIES : index];
+    return (const struct hshm_inline_thread *)((const char *)entry - (const char *)__builtin_thread_pointer());
 }
 
 static void
@@ -128,7 +129,7 @@ end_thread(void *of)
     struct thread_table *ended = of;
     thread_table_lock();
     for (int index = 0; index < THREAD_ENTRIES; index++) {
-        struct hshm_inline_heap *heap = ended->entries[index];
+        struct hshm_inline_heap *heap = ended->entries[index].heap;
         if (heap == &thread_no_heap)
             continue;
         empty_entry(ended, index);
@@ -145,11 +146,11 @@ make_key(void)
 }
 
 void
-thread_entry_set(int index, struct hshm_inline_heap *heap, void (*end)(struct hshm_inline_heap *heap))
+thread_entry_set(int index, struct hshm_inline_heap *heap, uint64_t me, void (*end)(struct hshm_inline_heap *heap))
 {
     list(&table);
     table.ends[index] = end;
-    table.entries[index] = heap;
+    table.entries[index] = (struct hshm_inline_thread){ heap, me };
 }
 
 void

@@ -29,17 +29,19 @@ int thread_index_take(void);
 void thread_index_give(int index);
 
 /* Distance of an entry from the thread pointer; of one that is always empty for -1. */
-intptr_t thread_offset(int index);
+const struct hshm_inline_thread *thread_offset(int index);
 
-/* The heap that empty entries lead to. */
+/* The heap that empty entries lead to, and whose slabs are theirs: none. */
 extern struct hshm_inline_heap thread_no_heap;
+#define THREAD_NOBODY UINT32_MAX
 
 /* A bin without blocks, ever, and the word that it leads to. */
 extern struct hshm_inline_bin thread_no_bin;
 extern uint64_t thread_no_blocks;
 
 /* Set the calling thread's entry; `end` is called with the heap, under the lock, when the thread ends.  Under the lock. */
-void thread_entry_set(int index, struct hshm_inline_heap *heap, void (*end)(struct hshm_inline_heap *heap));
+void thread_entry_set(int index, struct hshm_inline_heap *heap, uint64_t me,
+                      void (*end)(struct hshm_inline_heap *heap));
 /* Let it be empty again. */
 void thread_entry_clear(int index);
 /* To be called without the lock, after the first thread_entry_set() of a thread: it may call malloc. */
