@@ -1,0 +1,101 @@
+/*
+ * lazy.c - see lazy.h.
+ */
+#include "lazy.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "allocator/allocator.h"
+
+hshm_allocator_kind lazy_page_kind = HSHM_ALLOCATOR_SCALABLE_PAGE;
+hshm_allocator_kind lazy_thread_kind = HSHM_ALLOCATOR_THREAD_LOCAL;
+
+hshm_allocator_kind
+lazy_kind(void **state)
+{
+    return *(const hshm_allocator_kind *)*state;
+}
+
+hshm_allocator *
+lazy_heap(hshm_allocator_kind kind, const char *url, size_t size)
+{
+    hshm_allocator *heap = NULL;
+    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+    options.commit = HSHM_COMMIT_LAZY;
+    assert_ok(hshm_backend_create(NULL, 1, HSHM_BACKEND_POSIX_SHM_MMAP, size, url, &options, NULL));
+    assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, kind, 0, NULL, &heap));
+    return heap;
+}
+
+unsigned
+long_factor(void)
+{
+    const char *given = getenv("HSHM_TEST_LONG");
+    const unsigned long factor = given == NULL ? 1 : strtoul(given, NULL, 10);
+    return factor < 1 || factor > 1000000 ? 1 : (unsigned)factor;
+}
+
+size_t
+scaled(size_t usual, size_t sanitized)
+{
+    return UNDER_SANITIZER ? sanitized : usual;
+}
+
+/* Without the statistics, whose walk over all slabs would cost more than what is tested. */
+uint64_t
+committed(hshm_allocator *heap)
+{
+    return heap->system.committed(heap->system.arg);
+}
+
+void
+in_thread(void *(*fn)(void *arg), void *arg)
+{
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, fn, arg), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+static int
+free_block(const hshm_block *block, void *arg)
+{
+    assert_ok(hshm_free(arg, block->addr));
+    return 0;
+}
+
+void
+free_every_block(hshm_allocator *heap)
+{
+    assert_ok(hshm_visit_blocks(heap, free_block, heap));
+}
+
+void
+touch(void *block, size_t size)
+{
+    volatile unsigned char *bytes = block;
+    for (size_t at = 0; at < size; at += 4096)
+        bytes[at] = 1;
+    if (size > 0)
+        bytes[size - 1] = 1;
+}
+
+void
+lazy_assert_all_free(hshm_allocator *heap, unsigned percent, const char *file, int line)
+{
+    support_assert_sound(heap, file, line);
+    const hshm_stats stats = stats_of(heap);
+    if (stats.live_blocks != 0 || stats.live_bytes != 0) {
+        print_error("%llu blocks of %llu bytes are live\n", (unsigned long long)stats.live_blocks,
+                    (unsigned long long)stats.live_bytes);
+        _fail(file, line);
+    }
+    const size_t most = (size_t)(stats.region_bytes / 100 * percent);
+    void *block = hshm_malloc(heap, most);
+    if (block == NULL) {
+        print_error("nothing is live, and there is no room for %u %%: %s\n", percent, hshm_last_error());
+        _fail(file, line);
+    }
+    assert_ok(hshm_free(heap, block));
+    support_assert_sound(heap, file, line);
+}
