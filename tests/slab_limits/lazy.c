@@ -99,3 +99,19 @@ lazy_assert_all_free(hshm_allocator *heap, unsigned percent, const char *file, i
     assert_ok(hshm_free(heap, block));
     support_assert_sound(heap, file, line);
 }
+
+void
+lazy_assert_none_lost(hshm_allocator *heap, const char *file, int line)
+{
+    lazy_assert_all_free(heap, 90, file, line);
+    /* Lets go of what is kept for the next blocks, also where no pages can be given back. */
+    const hshm_status status = hshm_trim(heap, 0, NULL);
+    assert_true(status == HSHM_OK || status == HSHM_E_NOTSUP);
+    const hshm_stats stats = stats_of(heap);
+    if (stats.used_bytes == 0 && stats.largest_free == stats.data_bytes)
+        return;
+    print_error("nothing is live, but %llu bytes are in use, and the largest free part is %llu of %llu\n",
+                (unsigned long long)stats.used_bytes, (unsigned long long)stats.largest_free,
+                (unsigned long long)stats.data_bytes);
+    _fail(file, line);
+}

@@ -48,4 +48,8 @@ void touch(void *block, size_t size);
 #define assert_all_free(heap, percent) lazy_assert_all_free((heap), (percent), __FILE__, __LINE__)
 void lazy_assert_all_free(hshm_allocator *heap, unsigned percent, const char *file, int line);
 
+/* Likewise, and no slice is kept for anything.  For when no other thread that used the heap lives. */
+#define assert_none_lost(heap) lazy_assert_none_lost((heap), __FILE__, __LINE__)
+void lazy_assert_none_lost(hshm_allocator *heap, const char *file, int line);
+
 #endif

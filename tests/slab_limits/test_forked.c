@@ -125,7 +125,7 @@ a_child_has_a_part_of_its_own_and_frees_its_parents_blocks(void **state)
     assert_int_equal(child_wait(child), 0);
     free_some(blocks, 2, 3);
     (void)slab_recover(blocks->heap);
-    assert_all_free(blocks->heap, 90);
+    assert_none_lost(blocks->heap);
     free(blocks);
     assert_ok(hshm_backend_destroy(NULL, 1));
 }
@@ -161,7 +161,7 @@ a_childs_child_is_as_good_as_a_child(void **state)
         assert_sound(blocks->heap);
         assert_int_equal(stats_of(blocks->heap).live_blocks, 0);
     }
-    assert_all_free(blocks->heap, 90);
+    assert_none_lost(blocks->heap);
     assert_ok(hshm_backend_destroy(NULL, 1));
 }
 
@@ -177,7 +177,11 @@ static void *
 take_and_wait(void *arg)
 {
     struct family *family = arg;
+    /* So that it keeps slices for later, which must not be lost in the child. */
     (void)take_all(&family->others);
+    free_some(&family->others, 0, 1);
+    (void)take_all(&family->others);
+    work(family->others.heap, 3);
     step_reach(&family->taken);
     step_wait(&family->may_end, 1);
     free_some(&family->others, 0, 1);
@@ -197,7 +201,7 @@ use_the_copy(void *arg)
     free_some(&family->own, 0, 2);
     (void)in_thread(take_all, &(struct blocks){ .heap = heap });
     free_every_block(heap);
-    assert_all_free(heap, 90);
+    assert_none_lost(heap);
     assert_ok(hshm_backend_destroy(NULL, 1));
     return 0;
 }
@@ -222,7 +226,7 @@ a_childs_copy_of_private_memory_goes_on_working(void **state)
     step_reach(&family->may_end);
     assert_int_equal(pthread_join(thread, NULL), 0);
     free_some(&family->own, 0, 1);
-    assert_all_free(family->own.heap, 90);
+    assert_none_lost(family->own.heap);
     free(family);
     assert_ok(hshm_backend_destroy(NULL, 1));
 }
@@ -338,8 +342,8 @@ a_child_forked_among_busy_threads_works(void **state)
     free_some(forker.mine, 0, 1);
     free(forker.mine);
     (void)slab_recover(forker.shared);
-    assert_all_free(forker.shared, 90);
-    assert_all_free(forker.copied, 90);
+    assert_none_lost(forker.shared);
+    assert_none_lost(forker.copied);
     assert_ok(hshm_backend_destroy(NULL, 1));
     assert_ok(hshm_backend_destroy(NULL, 2));
 }
