@@ -857,6 +857,8 @@ page_fork_child(hshm_allocator *a)
     }
     if (a->slab.index >= 0)
         thread_entry_clear(a->slab.index);
+    if (a->private_memory)
+        slab_recover_copy(a, UINT32_MAX);
 }
 
 const struct allocator_ops alloc_scalable_page_ops = {

@@ -1144,15 +1144,15 @@ thread_fork_child(hshm_allocator *a)
     struct thread_heap *next;
     for (struct thread_heap *heap = a->slab.heaps; heap != NULL; heap = next) {
         next = heap->next;
+        if (a->private_memory)
+            give_spares_back(heap);
         if (a->private_memory && heap == mine)
             continue;
-        if (a->private_memory) {
-            give_spares_back(heap);
-            slab_recover_thread(a, heap->slot);
-        }
         unlist_heap(heap);
         release_heap(heap);
     }
+    if (a->private_memory)
+        slab_recover_copy(a, mine == NULL ? UINT32_MAX : mine->slot);
     if (mine == NULL || a->private_memory)
         return;
     if (a->slab.index >= 0)

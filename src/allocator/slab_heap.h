@@ -243,8 +243,11 @@ hshm_status slab_check(hshm_allocator *a);
 bool slab_recover(hshm_allocator *a);
 /* Clean up after the process that had this slot before; nobody else has it now. */
 void slab_recover_process(hshm_allocator *a, uint32_t process);
-/* ThreadLocal: the slabs of this thread slot become orphans, and the slot free; its thread is no more. */
-void slab_recover_thread(hshm_allocator *a, uint32_t slot);
+/*
+ * In a forked child that has a copy of private memory: clean up after all threads, for only one goes on here, in the middle of
+ * no call, and without slices kept for later.  ThreadLocal: its slot is `kept_slot`, UINT32_MAX if it has none.
+ */
+void slab_recover_copy(hshm_allocator *a, uint32_t kept_slot);
 /* ThreadLocal: give an orphan free if it has no live block. */
 bool slab_retire_orphan(hshm_allocator *a, uint64_t slice);
 
