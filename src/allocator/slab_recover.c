@@ -12,7 +12,7 @@
  *     a thread's slabs   orphans; free, if they have no live block
  *     a CURRENT slab that no shard has           shelved
  * and of everyone: all threads are mailed (someone may have freed a block and died before it told the owner), slabs with free
- * blocks are shelved, bits of taken slices follow their words.
+ * blocks are shelved, bits of taken slices follow their words, and slices are counted anew.
  */
 #include "allocator/allocator.h"
 #include "base/checked.h"
@@ -259,6 +259,25 @@ recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *d
     }
 }
 
+/*
+ * What the dead had counted, or had not yet.  Who claims or frees slices meanwhile may make it wrong by as many; until the
+ * next recovery, and nothing but pages that go back a little sooner or later depends on it.
+ */
+static void
+count_slices(const struct slab_heap *h)
+{
+    const uint64_t high = run_high(h);
+    uint64_t used = 0;
+    uint64_t dirty = 0;
+    for (uint64_t slice = 0; slice < high; slice++) {
+        const uint64_t word = load_relaxed(&h->slices[slice]);
+        used += !slice_is_free(word);
+        dirty += slice_state(word) == SLICE_DIRTY;
+    }
+    store_relaxed(&h->root->used, used);
+    store_relaxed(&h->root->dirty, dirty);
+}
+
 void
 slab_recover_process(hshm_allocator *a, uint32_t process)
 {
@@ -266,6 +285,7 @@ slab_recover_process(hshm_allocator *a, uint32_t process)
     (void)find_dead_threads(&a->slab, process, &dead);
     recover_slices(a, process, &dead);
     mail_everyone(&a->slab);
+    count_slices(&a->slab);
     free_dead_threads(&a->slab, &dead);
 }
 
@@ -298,6 +318,7 @@ slab_recover_copy(hshm_allocator *a, uint32_t kept_slot)
     }
     recover_slices(a, ANY_PROCESS, &dead);
     mail_everyone(h);
+    count_slices(h);
     free_dead_threads(h, &dead);
     (void)sync_all_taken(a);
 }
