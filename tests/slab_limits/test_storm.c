@@ -272,6 +272,22 @@ in_hands(struct storm *storm)
     return blocks;
 }
 
+/* The counts of slices, by which pages go back to the system, must not drift from kill to kill. */
+static void
+check_counts(const hshm_allocator *heap)
+{
+    const struct slab_heap *h = &heap->slab;
+    uint64_t used = 0;
+    uint64_t dirty = 0;
+    for (uint64_t slice = 0; slice < h->count; slice++) {
+        const uint64_t word = load_relaxed(&h->slices[slice]);
+        used += !slice_is_free(word);
+        dirty += slice_state(word) == SLICE_DIRTY;
+    }
+    assert_int_equal(load_relaxed(&h->root->used), used);
+    assert_int_equal(load_relaxed(&h->root->dirty), dirty);
+}
+
 /* Everybody is dead but us.  How many blocks no entry led to. */
 static unsigned
 settle_accounts(hshm_allocator *heap, struct storm *storm)
@@ -281,6 +297,7 @@ settle_accounts(hshm_allocator *heap, struct storm *storm)
     account->heap = heap;
     (void)slab_recover(heap);
     assert_sound(heap);
+    check_counts(heap);
     for (unsigned v = 0; v < VICTIMS; v++) {
         for (unsigned t = 0; t < THREADS_MAX; t++)
             account_for(account, storm->holders[v][t].entries, HELD);
@@ -345,6 +362,7 @@ survivors_of_kills_go_on_and_lose_nothing(void **state)
     free_every_block(heap);
     (void)slab_recover(heap);
     assert_none_lost(heap);
+    assert_true(committed(heap) <= MIB); /* tables */
     assert_ok(hshm_backend_destroy(NULL, 1));
 }
 
