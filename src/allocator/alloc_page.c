@@ -50,7 +50,8 @@ enum {
     LARGER_CLASSES = 16,
     SEQUENCE_TRIES = 8, /* restarted so often, it is a debugger that steps: then the way without home */
     FULL_SHARE = 8,     /* a slab counts as full until one of so many blocks is free                     */
-    FREES_AT_ONCE = 64  /* counted by a thread for itself before the region hears of them */
+    FREES_AT_ONCE = 64, /* counted by a thread for itself before the region hears of them               */
+    TIDY_COUNTS = 256   /* after so many times that, it looks for slabs that are kept for nothing       */
 };
 
 /*
@@ -62,6 +63,7 @@ struct page_thread {
     hshm_allocator *a;
     _Atomic uint32_t frees; /* written by this thread; read by others for statistics */
     uint32_t shard;
+    uint32_t counts; /* since it tidied last */
     struct page_thread *next; /* in the handle's list */
     struct page_thread **back;
 };
@@ -147,6 +149,20 @@ begin_counting(hshm_allocator *a)
     thread_watch_end();
 }
 
+static void leave_idle(hshm_allocator *a, uint32_t shard);
+
+/* A shard keeps a slab for each class that was ever used; those without a live block would add up to tens of MiB. */
+static NO_INLINE void
+count_and_tidy(struct page_thread *thread)
+{
+    count_in_region(thread);
+    run_trim_by_age(thread->a);
+    if (++thread->counts < TIDY_COUNTS)
+        return;
+    thread->counts = 0;
+    leave_idle(thread->a, thread->shard & (thread->a->slab.shard_count - 1));
+}
+
 static inline void
 count_free(hshm_allocator *a)
 {
@@ -158,7 +174,7 @@ count_free(hshm_allocator *a)
     const uint32_t frees = load_relaxed(&thread->frees) + 1;
     store_relaxed(&thread->frees, frees);
     if (UNLIKELY(frees >= FREES_AT_ONCE))
-        count_in_region(thread);
+        count_and_tidy(thread);
 }
 
 uint64_t
@@ -572,21 +588,28 @@ any_waits_at_home(const struct slab_heap *h)
     return false;
 }
 
-/* Slabs that shards hold without a live block become free. */
+/* Slabs that a shard holds without a live block are its no more, and free, if this is their home. */
+static void
+leave_idle(hshm_allocator *a, uint32_t shard)
+{
+    struct slab_heap *h = &a->slab;
+    for (uint32_t class = 0; class < h->classes; class++) {
+        _Atomic uint64_t *current = &shard_at(h, shard)->current[class];
+        uint64_t slice = load_seq_cst(current);
+        if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)) ||
+            !cas_seq_cst(current, &slice, 0))
+            continue;
+        leave_current(a, slice - 1);
+    }
+}
+
+/* Slabs that are held without a live block become free. */
 static void
 squeeze(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
-    for (uint32_t i = 0; i < h->shard_count; i++) {
-        for (uint32_t class = 0; class < h->classes; class++) {
-            _Atomic uint64_t *current = &shard_at(h, i)->current[class];
-            uint64_t slice = load_seq_cst(current);
-            if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)) ||
-                !cas_seq_cst(current, &slice, 0))
-                continue;
-            leave_current(a, slice - 1);
-        }
-    }
+    for (uint32_t shard = 0; shard < h->shard_count; shard++)
+        leave_idle(a, shard);
     if (any_waits_at_home(h))
         cpu_visit_all(h->shard_count, retire_at_home, a);
 }
