@@ -1,0 +1,136 @@
+/*
+ * test_phases.c - a program whose blocks change their sizes from time to time: what is committed follows what is live.
+ *
+ * Pages of slices that have been free for some time are given back in passing.  Time is made to pass here: the moment since
+ * which too many are free is moved back.  HSHM_TEST_LONG=n lives n times as many rounds.
+ */
+#include <stdlib.h>
+
+#include "allocator/allocator.h"
+#include "lazy.h"
+
+struct mix {
+    const char *title;
+    size_t least, most;
+};
+
+static const struct mix mixes[] = {
+    { "16..64", 16, 64 },   { "16..1024", 16, 1024 },     { "4096..65536", 4096, 65536 },
+    { "32..256", 32, 256 }, { "700..12000", 700, 12000 }, { "100000..2000000", 100000, 2000000 },
+};
+
+struct held {
+    void *block;
+    size_t size;
+};
+
+/* What a program holds: about `target` bytes, in blocks of the present mix. */
+struct hold {
+    hshm_allocator *heap;
+    struct held *held;
+    size_t count, room;
+    uint64_t bytes, target, random;
+};
+
+static void
+hold_more(struct hold *hold, const struct mix *mix)
+{
+    while (hold->bytes < hold->target) {
+        const size_t size = mix->least + (size_t)(next_random(&hold->random) % (mix->most - mix->least + 1));
+        void *block = hshm_malloc(hold->heap, size);
+        assert_non_null(block);
+        touch(block, size);
+        assert_true(hold->count < hold->room);
+        hold->held[hold->count++] = (struct held){ block, size };
+        hold->bytes += size;
+    }
+}
+
+static void
+hold_less(struct hold *hold, size_t i)
+{
+    assert_ok(hshm_free(hold->heap, hold->held[i].block));
+    hold->bytes -= hold->held[i].size;
+    hold->held[i] = hold->held[--hold->count];
+}
+
+/* Blocks of the old mix go in random order, until none is left. */
+static void
+change_mix(struct hold *hold, const struct mix *mix)
+{
+    struct hold old = *hold;
+    hold->held = calloc(hold->room, sizeof *hold->held);
+    assert_non_null(hold->held);
+    hold->count = 0;
+    while (old.count > 0) {
+        const uint64_t before = old.bytes;
+        hold_less(&old, (size_t)(next_random(&hold->random) % old.count));
+        hold->bytes -= before - old.bytes;
+        hold_more(hold, mix);
+    }
+    free(old.held);
+    hold_more(hold, mix);
+}
+
+/* As though a second had gone by. */
+static void
+pass_time(const hshm_allocator *heap)
+{
+    const uint64_t since = load_relaxed(&heap->slab.root->dirty_since);
+    if (since > 1000)
+        store_relaxed(&heap->slab.root->dirty_since, since - 1000);
+}
+
+/* The new mix has its time: every block is replaced about twice, in ten seconds or so. */
+static void
+live_on(struct hold *hold, const struct mix *mix)
+{
+    enum { PARTS = 20 };
+    for (int part = 0; part < PARTS; part++) {
+        pass_time(hold->heap);
+        for (size_t replacements = 2 * hold->count / PARTS + 1; replacements > 0; replacements--) {
+            hold_less(hold, (size_t)(next_random(&hold->random) % hold->count));
+            hold_more(hold, mix);
+        }
+    }
+}
+
+static void
+changing_sizes_leave_no_memory_behind(void **state)
+{
+    enum { MIXES = sizeof mixes / sizeof mixes[0] };
+    const unsigned rounds = 2 * long_factor();
+    struct hold hold = { .heap = lazy_heap(lazy_kind(state), test_name("phases"), GIB) };
+    hold.target = scaled(64, 16) * MIB;
+    hold.room = hold.target / 16;
+    hold.random = test_seed();
+    hold.held = calloc(hold.room, sizeof *hold.held);
+    assert_non_null(hold.held);
+    double worst = 0;
+    for (unsigned round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < MIXES; i++) {
+            change_mix(&hold, &mixes[i]);
+            const double changed = (double)committed(hold.heap) / (double)hold.bytes;
+            live_on(&hold, &mixes[i]);
+            const double over = (double)committed(hold.heap) / (double)hold.bytes;
+            worst = over > worst ? over : worst;
+            print_message("%-16s committed over live: %.3f when all had changed, %.3f at the end\n", mixes[i].title,
+                          changed, over);
+        }
+    }
+    while (hold.count > 0)
+        hold_less(&hold, hold.count - 1);
+    free(hold.held);
+    assert_true(worst <= 1.4);
+    assert_none_lost(hold.heap);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BOTH_HEAPS(changing_sizes_leave_no_memory_behind),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
