@@ -4,6 +4,7 @@
 #include "lazy.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "allocator/allocator.h"
@@ -55,6 +56,37 @@ in_thread(void *(*fn)(void *arg), void *arg)
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, fn, arg), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/* As the process found them. */
+static const cpu_set_t *
+all_processors(void)
+{
+    static cpu_set_t all;
+    if (CPU_COUNT(&all) == 0)
+        assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    return &all;
+}
+
+bool
+run_on(unsigned nth)
+{
+    const cpu_set_t *all = all_processors();
+    unsigned left = nth % (unsigned)CPU_COUNT(all);
+    size_t cpu = 0;
+    while (!CPU_ISSET(cpu, all) || left-- > 0)
+        cpu++;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    return CPU_COUNT(all) > 1;
+}
+
+void
+run_anywhere(void)
+{
+    assert_int_equal(sched_setaffinity(0, sizeof(cpu_set_t), all_processors()), 0);
 }
 
 static int

@@ -38,6 +38,10 @@ uint64_t committed(hshm_allocator *heap);
 /* Run fn(arg) in a thread of its own, to its end. */
 void in_thread(void *(*fn)(void *arg), void *arg);
 
+/* Let this thread run on the nth of the processors that this process may use; round and round.  False if there is only one. */
+bool run_on(unsigned nth);
+void run_anywhere(void);
+
 /* Free every block that is live. */
 void free_every_block(hshm_allocator *heap);
 

@@ -14,6 +14,7 @@ struct pile {
     hshm_allocator *heap;
     void **blocks;
     size_t count, room, size;
+    char url[64];
 };
 
 static struct pile
@@ -100,6 +101,36 @@ static void
 small_blocks_that_another_thread_freed_become_one_large_block(void **state)
 {
     small_blocks_become_larger_ones_and_one_large_one(lazy_kind(state), true);
+}
+
+/* Fill the heap on the processor of the same number as this round. */
+static int
+fill_elsewhere(void *arg)
+{
+    struct pile *pile = arg;
+    assert_ok(hshm_backend_detach(NULL, 1));
+    pile->heap = attach_heap(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, pile->url, 0);
+    (void)run_on(0);
+    while (hshm_malloc(pile->heap, pile->size) != NULL)
+        ;
+    return 0;
+}
+
+/* As programs do that are bound to processors: one fills the heap, another needs it. */
+static void
+small_blocks_of_another_processor_become_one_large_block(void **state)
+{
+    struct pile *pile = shared_bytes(sizeof *pile);
+    const char *url = test_name("pinned");
+    (void)snprintf(pile->url, sizeof pile->url, "%s", url);
+    pile->size = KIB;
+    hshm_allocator *heap = lazy_heap(lazy_kind(state), url, 64 * MIB);
+    assert_int_equal(child_run(fill_elsewhere, pile), 0);
+    (void)run_on(1);
+    free_every_block(heap);
+    assert_none_lost(heap);
+    run_anywhere();
+    assert_ok(hshm_backend_destroy(NULL, 1));
 }
 
 /* ---- no room ---- */
@@ -311,6 +342,7 @@ main(void)
         BOTH_HEAPS(a_fresh_heap_has_a_block_of_95_percent),
         BOTH_HEAPS(small_blocks_that_their_thread_freed_become_one_large_block),
         BOTH_HEAPS(small_blocks_that_another_thread_freed_become_one_large_block),
+        BOTH_HEAPS(small_blocks_of_another_processor_become_one_large_block),
         BOTH_HEAPS(a_full_heap_says_so_and_goes_on_after_frees),
         BOTH_HEAPS(a_block_too_large_leaves_room_for_small_ones),
         BOTH_HEAPS(room_of_some_sizes_serves_all_others),
