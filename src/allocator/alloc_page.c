@@ -43,6 +43,7 @@
 #include "allocator/thread_table.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "sync/clock.h"
 #include "sync/pages.h"
 #include "sync/rseq.h"
 
@@ -51,7 +52,7 @@ enum {
     SEQUENCE_TRIES = 8, /* restarted so often, it is a debugger that steps: then the way without home */
     FULL_SHARE = 8,     /* a slab counts as full until one of so many blocks is free                     */
     FREES_AT_ONCE = 64, /* counted by a thread for itself before the region hears of them               */
-    TIDY_COUNTS = 256   /* after so many times that, it looks for slabs that are kept for nothing       */
+    TIDY_MS = 500       /* so often somebody looks for slabs that are kept for nothing                  */
 };
 
 /*
@@ -63,7 +64,6 @@ struct page_thread {
     hshm_allocator *a;
     _Atomic uint32_t frees; /* written by this thread; read by others for statistics */
     uint32_t shard;
-    uint32_t counts; /* since it tidied last */
     struct page_thread *next; /* in the handle's list */
     struct page_thread **back;
 };
@@ -149,18 +149,14 @@ begin_counting(hshm_allocator *a)
     thread_watch_end();
 }
 
-static void leave_idle(hshm_allocator *a, uint32_t shard);
+static void tidy_by_age(hshm_allocator *a);
 
-/* A shard keeps a slab for each class that was ever used; those without a live block would add up to tens of MiB. */
 static NO_INLINE void
 count_and_tidy(struct page_thread *thread)
 {
     count_in_region(thread);
     run_trim_by_age(thread->a);
-    if (++thread->counts < TIDY_COUNTS)
-        return;
-    thread->counts = 0;
-    leave_idle(thread->a, thread->shard & (thread->a->slab.shard_count - 1));
+    tidy_by_age(thread->a);
 }
 
 static inline void
@@ -573,19 +569,21 @@ take_slowly(hshm_allocator *a, uint32_t class)
 
 /* ---- when there is no room ---- */
 
-/* Is there a slab without a live block whose home is another processor? */
-static bool
-any_waits_at_home(const struct slab_heap *h)
+/* Slices of slabs without a live block whose home is a processor where nobody has come by since. */
+static uint64_t
+count_waiting(const struct slab_heap *h)
 {
     const uint64_t high = run_high(h);
+    uint64_t waiting = 0;
     for (uint64_t slice = 0; slice < high; slice++) {
         struct slab_record *record = record_of(h, slice);
+        const uint64_t found = load_relaxed(&h->slices[slice]);
         const uint64_t own = load_relaxed(&record->own);
-        if (slice_state(load_relaxed(&h->slices[slice])) == SLICE_SLAB && has_flags(own, SLAB_SHELVED) &&
-            page_own_home(own) != 0 && is_all_free(h, record))
-            return true;
+        if (slice_state(found) == SLICE_SLAB && has_flags(own, SLAB_SHELVED) && page_own_home(own) != 0 &&
+            is_all_free(h, record))
+            waiting += slice_count(found);
     }
-    return false;
+    return waiting;
 }
 
 /* Slabs that a shard holds without a live block are its no more, and free, if this is their home. */
@@ -610,7 +608,26 @@ squeeze(hshm_allocator *a)
     struct slab_heap *h = &a->slab;
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
         leave_idle(a, shard);
-    if (any_waits_at_home(h))
+    if (count_waiting(h) != 0)
+        cpu_visit_all(h->shard_count, retire_at_home, a);
+}
+
+/*
+ * Shards keep a slab for each class that was ever used, and slabs that became empty elsewhere than at home wait there; both
+ * would add up, after some time, to more than what is live.  Asked often, done rarely, by one thread of all processes; in a
+ * large heap more rarely, since all slabs are looked at.
+ */
+static void
+tidy_by_age(hshm_allocator *a)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t now = clock_monotonic_ns() / NS_PER_MS;
+    uint64_t before = load_relaxed(&h->root->tidied);
+    if (now - before < TIDY_MS + run_high(h) / 1024 || !cas_seq_cst(&h->root->tidied, &before, now))
+        return; /* from another boot, a time to come makes the difference large */
+    for (uint32_t shard = 0; shard < h->shard_count; shard++)
+        leave_idle(a, shard);
+    if (count_waiting(h) > run_enough(h))
         cpu_visit_all(h->shard_count, retire_at_home, a);
 }
 
@@ -665,8 +682,10 @@ static NO_INLINE void *
 page_malloc_other(hshm_allocator *a, size_t size)
 {
     bool zero;
-    if (size > a->slab.max_size)
+    if (size > a->slab.max_size) {
+        tidy_by_age(a); /* who takes only large blocks counts no frees */
         return take_large(a, size, 1, &zero);
+    }
     const uint32_t class = slab_class(&a->slab, size);
     void *block = take_slowly(a, class);
     return block != NULL ? block : take_desperately(a, class, size);

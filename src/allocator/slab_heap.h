@@ -158,6 +158,8 @@ void run_drop(hshm_allocator *a, uint64_t slice, uint64_t found);
 void run_sync_taken(const struct slab_heap *h, uint64_t slice);
 /* Give pages of free slices back to the system until at most `keep` bytes of them are left.  How many went. */
 hshm_status run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes);
+/* How many slices may be kept for nothing, for the next who needs some. */
+uint64_t run_enough(const struct slab_heap *h);
 /* The same, in passing and of a part, if there was much for long; to be called often. */
 void run_trim_by_age(hshm_allocator *a);
 /* No slice at or above this one was ever used; never more than there are. */
