@@ -76,18 +76,24 @@ change_mix(struct hold *hold, const struct mix *mix)
 static void
 pass_time(const hshm_allocator *heap)
 {
-    const uint64_t since = load_relaxed(&heap->slab.root->dirty_since);
+    struct slab_root *root = heap->slab.root;
+    const uint64_t since = load_relaxed(&root->dirty_since);
+    const uint64_t tidied = load_relaxed(&root->tidied);
     if (since > 1000)
-        store_relaxed(&heap->slab.root->dirty_since, since - 1000);
+        store_relaxed(&root->dirty_since, since - 1000);
+    if (tidied > 1000)
+        store_relaxed(&root->tidied, tidied - 1000);
 }
 
 /* The new mix has its time: every block is replaced about twice, in ten seconds or so. */
 static void
-live_on(struct hold *hold, const struct mix *mix)
+live_on(struct hold *hold, const struct mix *mix, bool moves)
 {
     enum { PARTS = 20 };
-    for (int part = 0; part < PARTS; part++) {
+    for (unsigned part = 0; part < PARTS; part++) {
         pass_time(hold->heap);
+        if (moves)
+            (void)run_on(part);
         for (size_t replacements = 2 * hold->count / PARTS + 1; replacements > 0; replacements--) {
             hold_less(hold, (size_t)(next_random(&hold->random) % hold->count));
             hold_more(hold, mix);
@@ -96,9 +102,34 @@ live_on(struct hold *hold, const struct mix *mix)
 }
 
 static void
+report(const char *title, hshm_allocator *heap, uint64_t requested)
+{
+    print_message("%-16s committed: %.3f of live bytes, %.3f of requested ones\n", title,
+                  (double)committed(heap) / (double)stats_of(heap).live_bytes,
+                  (double)committed(heap) / (double)requested);
+}
+
+/* Every other round the program moves from processor to processor. */
+static double
+live_through_all(struct hold *hold, bool moves)
+{
+    double worst = 0;
+    for (size_t i = 0; i < sizeof mixes / sizeof mixes[0]; i++) {
+        if (moves)
+            (void)run_on((unsigned)i);
+        change_mix(hold, &mixes[i]);
+        live_on(hold, &mixes[i], moves);
+        report(mixes[i].title, hold->heap, hold->bytes);
+        const double over = (double)committed(hold->heap) / (double)stats_of(hold->heap).live_bytes;
+        worst = over > worst ? over : worst;
+    }
+    return worst;
+}
+
+/* Live bytes are as the heap rounds them; what rounding costs, test_memory.c measures. */
+static void
 changing_sizes_leave_no_memory_behind(void **state)
 {
-    enum { MIXES = sizeof mixes / sizeof mixes[0] };
     const unsigned rounds = 2 * long_factor();
     struct hold hold = { .heap = lazy_heap(lazy_kind(state), test_name("phases"), GIB) };
     hold.target = scaled(64, 16) * MIB;
@@ -107,21 +138,19 @@ changing_sizes_leave_no_memory_behind(void **state)
     hold.held = calloc(hold.room, sizeof *hold.held);
     assert_non_null(hold.held);
     double worst = 0;
+    double worst_moving = 0;
     for (unsigned round = 0; round < rounds; round++) {
-        for (size_t i = 0; i < MIXES; i++) {
-            change_mix(&hold, &mixes[i]);
-            const double changed = (double)committed(hold.heap) / (double)hold.bytes;
-            live_on(&hold, &mixes[i]);
-            const double over = (double)committed(hold.heap) / (double)hold.bytes;
-            worst = over > worst ? over : worst;
-            print_message("%-16s committed over live: %.3f when all had changed, %.3f at the end\n", mixes[i].title,
-                          changed, over);
-        }
+        double *which = round % 2 == 0 ? &worst : &worst_moving;
+        const double over = live_through_all(&hold, round % 2 != 0);
+        *which = over > *which ? over : *which;
     }
+    run_anywhere();
     while (hold.count > 0)
         hold_less(&hold, hold.count - 1);
     free(hold.held);
     assert_true(worst <= 1.4);
+    /* ScalablePage: of blocks that were freed elsewhere than at home some wait for a taker there. */
+    assert_true(worst_moving <= 1.6);
     assert_none_lost(hold.heap);
     assert_ok(hshm_backend_destroy(NULL, 1));
 }
