@@ -2,8 +2,9 @@
  * test_forked.c - fork() with heaps of slabs: on shared memory the child has a part of its own and may free what its parent
  * took; of private memory it has a copy, which goes on working and disturbs nobody.
  *
- * labels: no-asan
- * (clang 14's address sanitizer does not take its own malloc's locks around fork(): its children hang in malloc)
+ * labels: no-asan no-tsan
+ * (clang 14's address sanitizer does not take its own malloc's locks around fork(): its children hang in malloc; and its
+ * thread sanitizer forbids threads in the child of a process with threads)
  */
 #include <pthread.h>
 #include <stdlib.h>

@@ -153,9 +153,9 @@ consume(hshm_allocator *heap, struct works *works)
                 continue;
             assert_ok(hshm_free(heap, hshm_to_addr(heap, block)));
             came++;
-            if ((freed + came) % 1024 == 0)
-                peak = committed(heap) > peak ? committed(heap) : peak;
         }
+        if (freed / 1024 != (freed + came) / 1024)
+            peak = committed(heap) > peak ? committed(heap) : peak;
         freed += came;
         if (came == 0)
             (void)sched_yield();
@@ -226,6 +226,11 @@ produce_in_threads(void *arg)
 static void
 a_process_that_only_frees_keeps_memory_low(void **state)
 {
+    if (UNDER_THREAD_SANITIZER) {
+        print_message(
+            "what another process frees and threads here take is ordered by that process, which is not seen\n");
+        skip();
+    }
     const char *url = test_name("consumer");
     struct works *works = new_works(url);
     hshm_allocator *heap = lazy_heap(lazy_kind(state), url, 256 * MIB);

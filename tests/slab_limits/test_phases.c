@@ -3,6 +3,9 @@
  *
  * Pages of slices that have been free for some time are given back in passing.  Time is made to pass here: the moment since
  * which too many are free is moved back.  HSHM_TEST_LONG=n lives n times as many rounds.
+ *
+ * labels: no-tsan
+ * (one thread: there is nothing to race, and what it measures is too large for that sanitizer)
  */
 #include <stdlib.h>
 
@@ -132,7 +135,7 @@ changing_sizes_leave_no_memory_behind(void **state)
 {
     const unsigned rounds = 2 * long_factor();
     struct hold hold = { .heap = lazy_heap(lazy_kind(state), test_name("phases"), GIB) };
-    hold.target = scaled(64, 16) * MIB;
+    hold.target = 64 * MIB;
     hold.room = hold.target / 16;
     hold.random = test_seed();
     hold.held = calloc(hold.room, sizeof *hold.held);

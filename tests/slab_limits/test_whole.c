@@ -79,10 +79,10 @@ a_fresh_heap_has_a_block_of_95_percent(void **state)
 static void
 small_blocks_become_larger_ones_and_one_large_one(hshm_allocator_kind kind, bool by_another)
 {
-    hshm_allocator *heap = lazy_heap(kind, test_name("pile"), 64 * MIB);
+    hshm_allocator *heap = lazy_heap(kind, test_name("pile"), scaled(64, 16) * MIB);
     fill_and_free(heap, KIB, by_another);
     fill_and_free(heap, 4 * KIB, by_another);
-    void *large = hshm_malloc(heap, 64 * MIB / 10 * 9);
+    void *large = hshm_malloc(heap, scaled(64, 16) * MIB / 10 * 9);
     assert_non_null(large);
     assert_ok(hshm_free(heap, large));
     assert_none_lost(heap);
