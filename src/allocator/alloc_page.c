@@ -43,6 +43,7 @@
 #include "allocator/thread_table.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "sync/clock.h"
 #include "sync/pages.h"
 #include "sync/rseq.h"
 
@@ -50,7 +51,8 @@ enum {
     LARGER_CLASSES = 16,
     SEQUENCE_TRIES = 8, /* restarted so often, it is a debugger that steps: then the way without home */
     FULL_SHARE = 8,     /* a slab counts as full until one of so many blocks is free                     */
-    FREES_AT_ONCE = 64  /* counted by a thread for itself before the region hears of them */
+    FREES_AT_ONCE = 64, /* counted by a thread for itself before the region hears of them               */
+    TIDY_MS = 500       /* so often somebody looks for slabs that are kept for nothing                  */
 };
 
 /*
@@ -146,6 +148,16 @@ begin_counting(hshm_allocator *a)
     thread_watch_end();
 }
 
+static void tidy_by_age(hshm_allocator *a);
+
+static NO_INLINE void
+count_and_tidy(struct page_thread *thread)
+{
+    count_in_region(thread);
+    run_trim_by_age(thread->a);
+    tidy_by_age(thread->a);
+}
+
 static inline void
 count_free(hshm_allocator *a)
 {
@@ -157,7 +169,7 @@ count_free(hshm_allocator *a)
     const uint32_t frees = load_relaxed(&thread->frees) + 1;
     store_relaxed(&thread->frees, frees);
     if (UNLIKELY(frees >= FREES_AT_ONCE))
-        count_in_region(thread);
+        count_and_tidy(thread);
 }
 
 uint64_t
@@ -556,37 +568,65 @@ take_slowly(hshm_allocator *a, uint32_t class)
 
 /* ---- when there is no room ---- */
 
-/* Is there a slab without a live block whose home is another processor? */
-static bool
-any_waits_at_home(const struct slab_heap *h)
+/* Slices of slabs without a live block whose home is a processor where nobody has come by since. */
+static uint64_t
+count_waiting(const struct slab_heap *h)
 {
     const uint64_t high = run_high(h);
+    uint64_t waiting = 0;
     for (uint64_t slice = 0; slice < high; slice++) {
         struct slab_record *record = record_of(h, slice);
+        const uint64_t found = load_relaxed(&h->slices[slice]);
         const uint64_t own = load_relaxed(&record->own);
-        if (slice_state(load_relaxed(&h->slices[slice])) == SLICE_SLAB && has_flags(own, SLAB_SHELVED) &&
-            page_own_home(own) != 0 && is_all_free(h, record))
-            return true;
+        if (slice_state(found) == SLICE_SLAB && has_flags(own, SLAB_SHELVED) && page_own_home(own) != 0 &&
+            is_all_free(h, record))
+            waiting += slice_count(found);
     }
-    return false;
+    return waiting;
 }
 
-/* Slabs that shards hold without a live block become free. */
+/* Slabs that a shard holds without a live block are its no more, and free, if this is their home. */
+static void
+leave_idle(hshm_allocator *a, uint32_t shard)
+{
+    struct slab_heap *h = &a->slab;
+    for (uint32_t class = 0; class < h->classes; class++) {
+        _Atomic uint64_t *current = &shard_at(h, shard)->current[class];
+        uint64_t slice = load_seq_cst(current);
+        if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)) ||
+            !cas_seq_cst(current, &slice, 0))
+            continue;
+        leave_current(a, slice - 1);
+    }
+}
+
+/* Slabs that are held without a live block become free. */
 static void
 squeeze(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
-    for (uint32_t i = 0; i < h->shard_count; i++) {
-        for (uint32_t class = 0; class < h->classes; class++) {
-            _Atomic uint64_t *current = &shard_at(h, i)->current[class];
-            uint64_t slice = load_seq_cst(current);
-            if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)) ||
-                !cas_seq_cst(current, &slice, 0))
-                continue;
-            leave_current(a, slice - 1);
-        }
-    }
-    if (any_waits_at_home(h))
+    for (uint32_t shard = 0; shard < h->shard_count; shard++)
+        leave_idle(a, shard);
+    if (count_waiting(h) != 0)
+        cpu_visit_all(h->shard_count, retire_at_home, a);
+}
+
+/*
+ * Shards keep a slab for each class that was ever used, and slabs that became empty elsewhere than at home wait there; both
+ * would add up, after some time, to more than what is live.  Asked often, done rarely, by one thread of all processes; in a
+ * large heap more rarely, since all slabs are looked at.
+ */
+static void
+tidy_by_age(hshm_allocator *a)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t now = clock_monotonic_ns() / NS_PER_MS;
+    uint64_t before = load_relaxed(&h->root->tidied);
+    if (now - before < TIDY_MS + run_high(h) / 1024 || !cas_seq_cst(&h->root->tidied, &before, now))
+        return; /* from another boot, a time to come makes the difference large */
+    for (uint32_t shard = 0; shard < h->shard_count; shard++)
+        leave_idle(a, shard);
+    if (count_waiting(h) > run_enough(h))
         cpu_visit_all(h->shard_count, retire_at_home, a);
 }
 
@@ -641,8 +681,10 @@ static NO_INLINE void *
 page_malloc_other(hshm_allocator *a, size_t size)
 {
     bool zero;
-    if (size > a->slab.max_size)
+    if (size > a->slab.max_size) {
+        tidy_by_age(a); /* who takes only large blocks counts no frees */
         return take_large(a, size, 1, &zero);
+    }
     const uint32_t class = slab_class(&a->slab, size);
     void *block = take_slowly(a, class);
     return block != NULL ? block : take_desperately(a, class, size);
@@ -786,8 +828,10 @@ page_free(hshm_allocator *a, void *addr)
                            &bits) != RSEQ_DONE))
         return page_free_other(a, addr);
     struct page_thread *thread = thread_of(a);
+    if (UNLIKELY((own & SLAB_CURRENT) == 0 || is_no_thread(thread)))
+        return page_freed(a, slice, (uint32_t)word);
     const uint32_t frees = load_relaxed(&thread->frees) + 1;
-    if (UNLIKELY((own & SLAB_CURRENT) == 0 || is_no_thread(thread) || frees >= FREES_AT_ONCE))
+    if (UNLIKELY(frees >= FREES_AT_ONCE))
         return page_freed(a, slice, (uint32_t)word);
     store_relaxed(&thread->frees, frees);
     return HSHM_OK;
@@ -856,6 +900,8 @@ page_fork_child(hshm_allocator *a)
     }
     if (a->slab.index >= 0)
         thread_entry_clear(a->slab.index);
+    if (a->private_memory)
+        slab_recover_copy(a, UINT32_MAX);
 }
 
 const struct allocator_ops alloc_scalable_page_ops = {

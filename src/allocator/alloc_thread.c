@@ -55,6 +55,7 @@ enum {
     CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
     FILLING_SHARE = 8,      /* one of so many blocks free: the slab is worth a turn            */
     LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
+    TIDY_REFILLS = 1024,    /* so often a thread looks for slabs that it keeps for nothing     */
     ADOPTIONS_AT_ONCE = 64, /* orphans looked at before a new slab is made instead             */
     OWN_SLOT_SHIFT = 8,
     OWN_INDEX_SHIFT = 32
@@ -105,6 +106,7 @@ struct thread_heap {
     struct claim spare[SPARES]; /* see keep() */
     uint32_t spares;
     uint64_t spare_slices;
+    uint32_t refills; /* since it was tidied last */
 
     struct thread_heap *next; /* in the handle's list */
     struct thread_heap **back;
@@ -620,10 +622,35 @@ find_slab(struct thread_heap *heap, uint32_t class)
     return slab != NULL ? slab : make_slab(heap, class);
 }
 
+/*
+ * For each class that it ever used a thread may keep an empty slab or two, for a block that comes soon.  If none came, they are
+ * let go; they would add up to tens of MiB.
+ */
+static NO_INLINE void
+tidy(struct thread_heap *heap)
+{
+    heap->refills = 0;
+    run_trim_by_age(heap->a);
+    for (uint32_t class = 0; class < heap->a->slab.classes; class++) {
+        struct slab *current = heap->current[class];
+        if (current != NULL && live_blocks(current) == 0) {
+            no_bin(heap, current);
+            retire(heap, current);
+        }
+        struct slab *queued = heap->queues[class].first;
+        if (queued != NULL && live_blocks(queued) == 0) {
+            dequeue(heap, queued);
+            retire(heap, queued);
+        }
+    }
+}
+
 /* The bin has run out.  False when there is no memory. */
 static bool
 refill(struct thread_heap *heap, uint32_t class)
 {
+    if (UNLIKELY(++heap->refills >= TIDY_REFILLS))
+        tidy(heap);
     for (int desperate = 0; desperate < 3;) {
         if (load_relaxed(&heap->shared->mail) != 0)
             read_mail(heap);
@@ -1161,15 +1188,15 @@ thread_fork_child(hshm_allocator *a)
     struct thread_heap *next;
     for (struct thread_heap *heap = a->slab.heaps; heap != NULL; heap = next) {
         next = heap->next;
+        if (a->private_memory)
+            give_spares_back(heap);
         if (a->private_memory && heap == mine)
             continue;
-        if (a->private_memory) {
-            give_spares_back(heap);
-            slab_recover_thread(a, heap->slot);
-        }
         unlist_heap(heap);
         release_heap(heap);
     }
+    if (a->private_memory)
+        slab_recover_copy(a, mine == NULL ? UINT32_MAX : mine->slot);
     if (mine == NULL || a->private_memory)
         return;
     if (a->slab.index >= 0)

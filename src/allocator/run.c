@@ -23,8 +23,8 @@
 
 enum {
     TRIM_BATCH_SLICES = 256,      /* claimed at once while their pages go: others must not be short of much      */
-    DIRTY_FLOOR_SLICES = 128,     /* free slices that may keep their pages, whatever is in use                   */
-    DIRTY_SHARE = 4,              /* ... and one for so many in use                                              */
+    DIRTY_FLOOR_SLICES = 32,      /* free slices that may keep their pages, whatever is in use                   */
+    DIRTY_SHARE = 32,             /* ... and one for so many in use                                              */
     DIRTY_PATIENCE_MS = 500       /* too many for so long: memory that comes and goes is not worth giving back   */
 };
 
@@ -322,13 +322,22 @@ run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
     return HSHM_OK;
 }
 
-/* Slices became free: if too many have been so for long, give half of what is too much back. */
-static void
-trim_by_age(hshm_allocator *a)
+uint64_t
+run_enough(const struct slab_heap *h)
+{
+    return load_relaxed(&h->root->used) / DIRTY_SHARE + DIRTY_FLOOR_SLICES;
+}
+
+/*
+ * If too many free slices have kept their pages for long, give half of what is too much back.  Asked when slices become free,
+ * and now and then by those who take blocks: in a program whose blocks have found their places no slice becomes free any more.
+ */
+void
+run_trim_by_age(hshm_allocator *a)
 {
     struct slab_root *root = a->slab.root;
     const uint64_t dirty = load_relaxed(&root->dirty);
-    const uint64_t enough = load_relaxed(&root->used) / DIRTY_SHARE + DIRTY_FLOOR_SLICES;
+    const uint64_t enough = run_enough(&a->slab);
     uint64_t since = load_relaxed(&root->dirty_since);
     if (dirty <= enough || !can_give_back(a)) {
         if (since != 0)
@@ -381,7 +390,7 @@ run_free(hshm_allocator *a, uint64_t first, uint64_t found)
     subtract(&h->root->used, count);
     (void)atomic_fetch_add(&h->root->dirty, count);
     lower_lowest(h, first);
-    trim_by_age(a);
+    run_trim_by_age(a);
     return true;
 }
 
@@ -459,7 +468,7 @@ shrink(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
     if (!cas_seq_cst(&h->slices[first], &found, slice_make(SLICE_RUN, 0, count)))
         return false;
     run_unclaim(a, &(struct claim){ first + count, before - count, false });
-    trim_by_age(a);
+    run_trim_by_age(a);
     return true;
 }
 

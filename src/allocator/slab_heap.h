@@ -158,6 +158,10 @@ void run_drop(hshm_allocator *a, uint64_t slice, uint64_t found);
 void run_sync_taken(const struct slab_heap *h, uint64_t slice);
 /* Give pages of free slices back to the system until at most `keep` bytes of them are left.  How many went. */
 hshm_status run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes);
+/* How many slices may be kept for nothing, for the next who needs some. */
+uint64_t run_enough(const struct slab_heap *h);
+/* The same, in passing and of a part, if there was much for long; to be called often. */
+void run_trim_by_age(hshm_allocator *a);
 /* No slice at or above this one was ever used; never more than there are. */
 uint64_t run_high(const struct slab_heap *h);
 /* The longest row of free slices. */
@@ -243,8 +247,11 @@ hshm_status slab_check(hshm_allocator *a);
 bool slab_recover(hshm_allocator *a);
 /* Clean up after the process that had this slot before; nobody else has it now. */
 void slab_recover_process(hshm_allocator *a, uint32_t process);
-/* ThreadLocal: the slabs of this thread slot become orphans, and the slot free; its thread is no more. */
-void slab_recover_thread(hshm_allocator *a, uint32_t slot);
+/*
+ * In a forked child that has a copy of private memory: clean up after all threads, for only one goes on here, in the middle of
+ * no call, and without slices kept for later.  ThreadLocal: its slot is `kept_slot`, UINT32_MAX if it has none.
+ */
+void slab_recover_copy(hshm_allocator *a, uint32_t kept_slot);
 /* ThreadLocal: give an orphan free if it has no live block. */
 bool slab_retire_orphan(hshm_allocator *a, uint64_t slice);
 

@@ -14,6 +14,7 @@
 struct seen {
     struct slab_record *record;
     uint64_t slice;
+    uint64_t found; /* that slice's word */
     uint32_t size;
     uint32_t blocks;
     uint32_t class;
@@ -24,19 +25,33 @@ static bool
 see_slab(const struct slab_heap *h, uint64_t slice, uint64_t found, struct seen *ret_seen)
 {
     struct slab_record *record = record_of(h, slice);
-    const struct seen seen = { record, slice, load_relaxed(&record->size), load_relaxed(&record->blocks),
-                               load_relaxed(&record->class) };
+    const struct seen seen = {
+        record, slice, found, load_relaxed(&record->size), load_relaxed(&record->blocks), load_relaxed(&record->class)
+    };
     *ret_seen = seen;
     return seen.class < h->classes && seen.size == h->sizes[seen.class] && slice_count(found) <= h->count - slice &&
            seen.blocks <= h->words * WORD_BITS && seen.blocks <= (slice_count(found) << h->shift) / seen.size;
+}
+
+/*
+ * Is it still the slab that was seen?  It may go in the middle of a walk, by others or by what a visit calls, and in one that
+ * goes (ScalablePage: LOCKED, or LOCKED last) blocks look as if they were live.
+ */
+static bool
+is_there(const struct slab_heap *h, const struct seen *seen)
+{
+    return (load_seq_cst(&seen->record->own) & (SLAB_IS | SLAB_LOCKED)) == SLAB_IS &&
+           load_seq_cst(&h->slices[seen->slice]) == seen->found && load_relaxed(&seen->record->class) == seen->class;
 }
 
 static uint64_t
 live_word(const struct slab_heap *h, const struct seen *seen, uint32_t word)
 {
     const uint64_t freed =
-        load_acquire(&bits_of(seen->record)[word]) | load_acquire(&remote_of(h, seen->record)[word]);
-    return ~freed & word_mask(word, seen->blocks);
+        load_seq_cst(&bits_of(seen->record)[word]) | load_seq_cst(&remote_of(h, seen->record)[word]);
+    const uint64_t live = ~freed & word_mask(word, seen->blocks);
+    /* Asked after the bits were read: who takes them for good has said LOCKED before. */
+    return live == 0 || is_there(h, seen) ? live : 0;
 }
 
 /* ---- visit ---- */
@@ -151,8 +166,7 @@ slab_stats(hshm_allocator *a, hshm_stats *ret_stats)
         ret_stats->frees += load_relaxed(&shard_at(h, shard)->frees);
     if (!h->has_owners)
         ret_stats->frees += page_uncounted_frees(a);
-    ret_stats->peak_bytes =
-        max_u64(min_u64(load_relaxed(&h->root->peak), h->count) << h->shift, ret_stats->used_bytes);
+    ret_stats->peak_bytes = max_u64(min_u64(load_relaxed(&h->root->peak), h->count) << h->shift, ret_stats->used_bytes);
     ret_stats->largest_free = run_longest_free(h) << h->shift;
     ret_stats->allocs = ret_stats->live_blocks + ret_stats->frees;
     ret_stats->failures = load_relaxed(&h->root->failures);

@@ -12,12 +12,13 @@
  *     a thread's slabs   orphans; free, if they have no live block
  *     a CURRENT slab that no shard has           shelved
  * and of everyone: all threads are mailed (someone may have freed a block and died before it told the owner), slabs with free
- * blocks are shelved, bits of taken slices follow their words.
+ * blocks are shelved, bits of taken slices follow their words, and slices are counted anew.
  */
 #include "allocator/allocator.h"
 #include "base/checked.h"
 
 enum { DEAD_THREADS_WORDS = 65536 / WORD_BITS };
+#define ANY_PROCESS UINT64_MAX /* no word can name it */
 
 /* Which thread slots are of the process that is cleaned up after, a bit each. */
 struct dead_threads {
@@ -61,6 +62,13 @@ slab_retire_orphan(hshm_allocator *a, uint64_t slice)
         atomic_store(&record->own, SLAB_IS);
         shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);
     }
+}
+
+/* Is the process that a word names the one that is cleaned up after? */
+static bool
+is_of(uint64_t named, uint64_t process)
+{
+    return named == process || process == ANY_PROCESS;
 }
 
 static bool
@@ -164,17 +172,17 @@ any_free(const struct slab_heap *h, struct slab_record *record)
 }
 
 static void
-recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint32_t process)
+recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t process)
 {
     struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
     const uint32_t class = page_own_class(own);
     const uint64_t flags = own & SLAB_FLAGS;
     bool shelve = false;
-    if (flags == (SLAB_IS | SLAB_LOCKED) && page_own_process(own) == process) {
+    if (flags == (SLAB_IS | SLAB_LOCKED) && is_of(page_own_process(own), process)) {
         restore_words(h, record);
         shelve = true;
-    } else if (flags == (SLAB_IS | SLAB_CURRENT) && page_own_process(own) == process) {
+    } else if (flags == (SLAB_IS | SLAB_CURRENT) && is_of(page_own_process(own), process)) {
         shelve = !is_in_a_shard(h, slice, class);
     } else if (flags == (SLAB_IS | SLAB_FULL)) {
         shelve = any_free(h, record);
@@ -189,12 +197,12 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint32_t proc
 /* ---- both ---- */
 
 static void
-recover_slab(hshm_allocator *a, uint64_t slice, uint32_t process, const struct dead_threads *dead)
+recover_slab(hshm_allocator *a, uint64_t slice, uint64_t process, const struct dead_threads *dead)
 {
     const uint64_t own = load_seq_cst(&record_of(&a->slab, slice)->own);
     if (!a->slab.has_owners)
         recover_page_slab(a, slice, own, process);
-    else if (is_dead_thread(dead, own) || ((own & SLAB_LOCKED) != 0 && own >> 32 == process))
+    else if (is_dead_thread(dead, own) || ((own & SLAB_LOCKED) != 0 && is_of(own >> 32, process)))
         orphan(a, slice, own);
     else if (own == SLAB_IS && !slab_retire_orphan(a, slice))
         shelf_put(&a->slab, load_relaxed(&record_of(&a->slab, slice)->class) % a->slab.classes, 0, slice);
@@ -217,7 +225,7 @@ drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found)
 
 /* Walk all slices.  `first` and `end` are of the slab or run that the walk is in. */
 static void
-recover_slices(hshm_allocator *a, uint32_t process, const struct dead_threads *dead)
+recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *dead)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t high = run_high(h);
@@ -234,7 +242,7 @@ recover_slices(hshm_allocator *a, uint32_t process, const struct dead_threads *d
                 recover_slab(a, slice, process, dead);
             break;
         case SLICE_CLAIMED:
-            if (slice_process(found) != process)
+            if (!is_of(slice_process(found), process))
                 break;
             if (slice < end)
                 (void)cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_REST, 0, slice - first));
@@ -242,13 +250,32 @@ recover_slices(hshm_allocator *a, uint32_t process, const struct dead_threads *d
                 drop_claim(a, slice, found);
             break;
         case SLICE_FREEING:
-            if (slice_process(found) == process)
+            if (is_of(slice_process(found), process))
                 run_finish_free(a, slice, found);
             break;
         default:
             break;
         }
     }
+}
+
+/*
+ * What the dead had counted, or had not yet.  Who claims or frees slices meanwhile may make it wrong by as many; until the
+ * next recovery, and nothing but pages that go back a little sooner or later depends on it.
+ */
+static void
+count_slices(const struct slab_heap *h)
+{
+    const uint64_t high = run_high(h);
+    uint64_t used = 0;
+    uint64_t dirty = 0;
+    for (uint64_t slice = 0; slice < high; slice++) {
+        const uint64_t word = load_relaxed(&h->slices[slice]);
+        used += !slice_is_free(word);
+        dirty += slice_state(word) == SLICE_DIRTY;
+    }
+    store_relaxed(&h->root->used, used);
+    store_relaxed(&h->root->dirty, dirty);
 }
 
 void
@@ -258,32 +285,16 @@ slab_recover_process(hshm_allocator *a, uint32_t process)
     (void)find_dead_threads(&a->slab, process, &dead);
     recover_slices(a, process, &dead);
     mail_everyone(&a->slab);
+    count_slices(&a->slab);
     free_dead_threads(&a->slab, &dead);
 }
 
-void
-slab_recover_thread(hshm_allocator *a, uint32_t slot)
-{
-    struct dead_threads dead = { { 0 } };
-    dead.bits[slot / WORD_BITS] = UINT64_C(1) << slot % WORD_BITS;
-    recover_slices(a, SLICE_PROCESS_NONE - 1, &dead);
-    free_dead_threads(&a->slab, &dead);
-}
-
-bool
-slab_recover(hshm_allocator *a)
+/* Bits of taken slices that do not follow their words.  True if there was one. */
+static bool
+sync_all_taken(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
-    const struct allocator_system *system = &a->system;
     bool found = false;
-    for (uint32_t process = 0; system->seize != NULL && process < system->processes; process++) {
-        const int ticket = process == a->process ? -1 : system->seize(system->arg, process);
-        if (ticket < 0)
-            continue;
-        slab_recover_process(a, process);
-        system->bury(system->arg, process, ticket);
-        found = true;
-    }
     const uint64_t high = run_high(h);
     for (uint64_t slice = 0; slice < high; slice++) {
         const bool taken = (load_relaxed(&h->taken[slice / WORD_BITS]) >> slice % WORD_BITS & 1) != 0;
@@ -294,4 +305,36 @@ slab_recover(hshm_allocator *a)
     }
     store_relaxed(&h->root->lowest, 0);
     return found;
+}
+
+void
+slab_recover_copy(hshm_allocator *a, uint32_t kept_slot)
+{
+    struct slab_heap *h = &a->slab;
+    struct dead_threads dead = { { 0 } };
+    for (uint32_t slot = 0; slot < h->thread_slots; slot++) {
+        if (slot != kept_slot && load_relaxed(&h->threads[slot].owner) != 0)
+            dead.bits[slot / WORD_BITS] |= UINT64_C(1) << slot % WORD_BITS;
+    }
+    recover_slices(a, ANY_PROCESS, &dead);
+    mail_everyone(h);
+    count_slices(h);
+    free_dead_threads(h, &dead);
+    (void)sync_all_taken(a);
+}
+
+bool
+slab_recover(hshm_allocator *a)
+{
+    const struct allocator_system *system = &a->system;
+    bool found = false;
+    for (uint32_t process = 0; system->seize != NULL && process < system->processes; process++) {
+        const int ticket = process == a->process ? -1 : system->seize(system->arg, process);
+        if (ticket < 0)
+            continue;
+        slab_recover_process(a, process);
+        system->bury(system->arg, process, ticket);
+        found = true;
+    }
+    return sync_all_taken(a) || found;
 }

@@ -159,7 +159,8 @@ struct slab_root {
     _Atomic uint64_t peak;         /* 136: the most that `used` ever was                                 */
     _Atomic uint64_t dirty;        /* 144: free slices whose pages may be committed                      */
     _Atomic uint64_t dirty_since;  /* 152: ms of the monotonic clock: since when there are too many; 0   */
-    uint64_t reserved2[4];         /* 160                                                                */
+    _Atomic uint64_t tidied;       /* 160: ms likewise: when ScalablePage's idle slabs were let go last  */
+    uint64_t reserved2[3];         /* 168                                                                */
     _Atomic uint64_t frees;        /* 192: blocks freed that no thread slot counted                      */
     _Atomic uint64_t failures;     /* 200: requests that found no room                                   */
     uint64_t reserved3[6];         /* 208                                                                */

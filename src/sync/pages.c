@@ -38,7 +38,7 @@ cpu_visit_all(uint32_t count, void (*fn)(void *arg, uint32_t cpu), void *arg)
         cpu_set_t one;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
-        if (CPU_ISSET(cpu, &before) && sched_setaffinity(0, sizeof one, &one) == 0)
+        if (sched_setaffinity(0, sizeof one, &one) == 0)
             fn(arg, cpu);
     }
     (void)sched_setaffinity(0, sizeof before, &before);

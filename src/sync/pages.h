@@ -18,8 +18,9 @@ uint32_t cpu_count(void);
 uint32_t cpu_current(void);
 
 /*
- * Run fn(arg, cpu) on each of the first `count` processors that this thread may run on, one after the other, and let it run
- * where it did before.  Slow: for when memory is short.
+ * Run fn(arg, cpu) on each of the first `count` processors, one after the other, and let this thread run where it did before.
+ * Those too that it was bound away from: others left memory there; but not where the system does not let it.  Slow: for when
+ * memory is short.
  */
 void cpu_visit_all(uint32_t count, void (*fn)(void *arg, uint32_t cpu), void *arg);
 
