@@ -10,6 +10,8 @@
 #include "base/checked.h"
 #include "base/error.h"
 
+#define UNCOUNTED_MAX UINT32_C(0x7fff0000) /* owners count from 2^31 down, or from a number of blocks */
+
 /* Local: a slab as a walk sees it. */
 struct seen {
     struct slab_record *record;
@@ -109,7 +111,8 @@ uncounted_frees(const struct slab_record *record)
 {
     const uint32_t left = *(const volatile uint32_t *)&record->left;
     const uint32_t from = *(const volatile uint32_t *)&record->left_from;
-    return from >= left ? from - left : 0;
+    /* One of them from before, and one from after its owner began to count anew, are nothing like a count. */
+    return from - left <= UNCOUNTED_MAX ? from - left : 0;
 }
 
 static void
