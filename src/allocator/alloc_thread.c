@@ -554,8 +554,8 @@ squeeze(struct thread_heap *heap)
             dequeue(heap, slab);
         else if (slab->place == PLACE_CURRENT)
             no_bin(heap, slab);
+        set_left(heap, slab, 0); /* before its record can be another's */
         (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
-        set_left(heap, slab, 0);
         drop_description(heap, slab);
         found = true;
     }
