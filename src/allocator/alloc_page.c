@@ -608,7 +608,7 @@ shelve_all(hshm_allocator *a)
 
 /* No room for a slab of the right class: what lies idle first, then what the dead left, then larger blocks. */
 static NO_INLINE void *
-take_desperately(hshm_allocator *a, uint32_t class, size_t size)
+take_desperately(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignment)
 {
     shelve_all(a);
     squeeze(a);
@@ -618,8 +618,10 @@ take_desperately(hshm_allocator *a, uint32_t class, size_t size)
         block = take_slowly(a, class);
     }
     for (uint32_t larger = class + 1; block == NULL && larger < a->slab.classes && larger <= class + LARGER_CLASSES;
-         larger++)
-        block = take_slowly(a, larger);
+         larger++) {
+        if (a->slab.sizes[larger] % alignment == 0)
+            block = take_slowly(a, larger);
+    }
     return block != NULL ? block : slab_no_room(a, size);
 }
 
@@ -646,7 +648,7 @@ page_malloc_other(hshm_allocator *a, size_t size)
         return take_large(a, size, 1, &zero);
     const uint32_t class = slab_class(&a->slab, size);
     void *block = take_slowly(a, class);
-    return block != NULL ? block : take_desperately(a, class, size);
+    return block != NULL ? block : take_desperately(a, class, size, 1);
 }
 
 /* The common case is all here: a small block, from this processor's slab of the class, at home. */
@@ -673,7 +675,7 @@ page_aligned(hshm_allocator *a, size_t size, size_t alignment)
     if (!slab_class_aligned(a, size, alignment, &class))
         return take_large(a, size, alignment, &zero);
     void *block = take_slowly(a, class);
-    return block != NULL ? block : take_desperately(a, class, size);
+    return block != NULL ? block : take_desperately(a, class, size, alignment);
 }
 
 static void *

@@ -564,10 +564,12 @@ squeeze(struct thread_heap *heap)
 
 /* The bin of a larger class that has a free block, when there is no room for a slab of the right one. */
 static bool
-take_larger(struct thread_heap *heap, uint32_t class, void **ret_block)
+take_larger(struct thread_heap *heap, uint32_t class, uint64_t alignment, void **ret_block)
 {
     const uint32_t end = class + LARGER_CLASSES < heap->a->slab.classes ? class + LARGER_CLASSES : heap->a->slab.classes;
     for (uint32_t larger = class + 1; larger < end; larger++) {
+        if (heap->a->slab.sizes[larger] % alignment != 0)
+            continue;
         if (hshm_inline_take(&heap->bins[larger], ret_block))
             return true;
         struct slab *slab = heap->current[larger];
@@ -766,16 +768,16 @@ make_heap(hshm_allocator *a)
 /* ---- the calls ---- */
 
 static NO_INLINE void *
-out_of_memory(struct thread_heap *heap, size_t size, uint32_t class)
+out_of_memory(struct thread_heap *heap, size_t size, uint32_t class, uint64_t alignment)
 {
     void *block;
-    if (take_larger(heap, class, &block))
+    if (take_larger(heap, class, alignment, &block))
         return block;
     return slab_no_room(heap->a, size);
 }
 
 static void *
-take_class(hshm_allocator *a, uint32_t class, size_t size)
+take_class(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignment)
 {
     struct thread_heap *heap = heap_of(a);
     if (UNLIKELY(heap == NULL)) {
@@ -792,7 +794,7 @@ take_class(hshm_allocator *a, uint32_t class, size_t size)
         if (slab != NULL && next_word(heap, slab))
             continue;
         if (!refill(heap, class))
-            return out_of_memory(heap, size, class);
+            return out_of_memory(heap, size, class, alignment);
     }
     return block;
 }
@@ -822,7 +824,7 @@ thread_malloc_other(hshm_allocator *a, size_t size)
     if (LIKELY(fast != &thread_no_heap &&
                hshm_inline_take(&((struct thread_heap *)(void *)fast)->bins[class], &block)))
         return block;
-    return take_class(a, class, size);
+    return take_class(a, class, size, 1);
 }
 
 static void *
@@ -843,7 +845,7 @@ thread_aligned(hshm_allocator *a, size_t size, size_t alignment)
     uint32_t class;
     bool zero;
     if (slab_class_aligned(a, size, alignment, &class))
-        return take_class(a, class, size);
+        return take_class(a, class, size, alignment);
     return take_large(a, size, alignment, &zero);
 }
 
