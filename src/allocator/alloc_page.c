@@ -587,6 +587,10 @@ squeeze(hshm_allocator *a)
             leave_current(a, slice - 1);
         }
     }
+    /* And those on shelves: their last block was freed while they were current, or a taker put a bit back. */
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high; slice++)
+        (void)page_retire(a, slice);
     if (any_waits_at_home(h))
         cpu_visit_all(h->shard_count, retire_at_home, a);
 }
