@@ -84,18 +84,16 @@ a_cut_loses_an_eighth_at_most_and_has_four_blocks(void **state)
     for_each_cut(look_at_cut);
 }
 
-/* As the short path of free computes it; every address of the first slice. */
+/* As the short paths of free compute it: every address of the first slice, and each eighth of the others. */
 static void
-look_at_remainders(uint64_t size, uint32_t slice_shift, uint32_t block_shift)
+look_at_remainders(uint64_t size, uint32_t slice_shift, struct slab_cut cut)
 {
-    (void)block_shift;
-    const struct slab_cut cut = slab_cut(size, slice_shift);
-    const uint64_t reciprocal = UINT64_MAX / size + 1;
-    const uint64_t limit = slab_remainder_limit(reciprocal, (uint32_t)size, cut.blocks);
-    for (uint64_t off = 0; off < UINT64_C(1) << slice_shift; off++) {
+    const struct slab_numbers numbers = slab_numbers((uint32_t)size, cut.blocks);
+    const uint64_t bytes = (uint64_t)cut.slices << slice_shift;
+    for (uint64_t off = 0; off < bytes; off += off >> slice_shift == 0 ? 1 : 8) {
         __extension__ typedef unsigned __int128 product_type;
-        const product_type product = (product_type)off * reciprocal;
-        const bool begins = (uint64_t)product < limit;
+        const product_type product = (product_type)off * numbers.reciprocal;
+        const bool begins = (uint64_t)product < numbers.limit;
         if (begins != (off % size == 0 && off / size < cut.blocks))
             fail_msg("size %llu, slices of 2^%u: does a block begin at %llu?", (unsigned long long)size, slice_shift,
                      (unsigned long long)off);
@@ -105,10 +103,18 @@ look_at_remainders(uint64_t size, uint32_t slice_shift, uint32_t block_shift)
 }
 
 static void
-the_reciprocal_tells_where_blocks_begin(void **state)
+look_at_numbers(uint64_t size, uint32_t slice_shift, uint32_t block_shift)
+{
+    (void)block_shift;
+    look_at_remainders(size, slice_shift, slab_cut(size, slice_shift));
+    look_at_remainders(size, slice_shift, slab_cut_small(size, slice_shift));
+}
+
+static void
+the_numbers_of_a_slab_tell_where_blocks_begin(void **state)
 {
     (void)state;
-    for_each_cut(look_at_remainders);
+    for_each_cut(look_at_numbers);
 }
 
 int
@@ -119,7 +125,7 @@ main(void)
         cmocka_unit_test(a_class_is_the_smallest_that_holds_the_units),
         cmocka_unit_test(rounding_loses_an_eighth_at_most_above_128_bytes),
         cmocka_unit_test(a_cut_loses_an_eighth_at_most_and_has_four_blocks),
-        cmocka_unit_test(the_reciprocal_tells_where_blocks_begin),
+        cmocka_unit_test(the_numbers_of_a_slab_tell_where_blocks_begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
