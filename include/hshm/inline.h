@@ -63,6 +63,9 @@ struct hshm_inline_record {
     uint64_t limit;      /* what is left of a block's offset times the reciprocal is below it   */
     uint64_t reciprocal; /* 2^64 / block size, rounded up, and a little more                    */
     uint32_t left;       /* how many blocks may be freed until the owner must look at the slab  */
+    uint32_t left_from;
+    uint64_t other[3];
+    uint64_t news;       /* others freed blocks that the owner does not know of: not 0          */
 };
 
 /*
@@ -88,6 +91,19 @@ hshm_inline_set_bit(uint64_t *bits, uint64_t at)
     const uint64_t before = *bits;
     *bits |= UINT64_C(1) << at % 64;
     return *bits == before;
+#endif
+}
+
+/* Is a word that others may set just now not 0?  (As an atomic load, gcc makes an instruction more of it.) */
+static inline bool
+hshm_inline_is_set(const uint64_t *word)
+{
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
+    bool is;
+    __asm__ volatile("cmpq $0, %1" : "=@ccnz"(is) : "m"(*word));
+    return is;
+#else
+    return __atomic_load_n(word, __ATOMIC_RELAXED) != 0;
 #endif
 }
 
@@ -159,6 +175,8 @@ hshm_inline_give_to(struct hshm_inline_record *record, uint64_t inside, uint64_t
     uint64_t bits = __atomic_load_n(word, __ATOMIC_RELAXED);
     if (__builtin_expect(hshm_inline_set_bit(&bits, block), 0))
         return false; /* free already */
+    if (__builtin_expect(hshm_inline_is_set(&record->news), 0))
+        return false; /* perhaps too, by another thread: the plain call looks */
     if (__builtin_expect(--record->left == 0, 0))
         return false; /* the slab's last block, perhaps: the plain call looks, and counts anew */
     __atomic_store_n(word, bits, __ATOMIC_RELAXED);

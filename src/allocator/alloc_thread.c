@@ -109,6 +109,7 @@ static_assert(offsetof(struct hshm_inline_record, own) == offsetof(struct slab_r
                   offsetof(struct hshm_inline_record, limit) == offsetof(struct slab_record, limit) &&
                   offsetof(struct hshm_inline_record, reciprocal) == offsetof(struct slab_record, reciprocal) &&
                   offsetof(struct hshm_inline_record, left) == offsetof(struct slab_record, left) &&
+                  offsetof(struct hshm_inline_record, news) == offsetof(struct slab_record, log) &&
                   HSHM_INLINE_BITS_OFF == sizeof(struct slab_record),
               "inline.h knows the record");
 static_assert((int)HSHM_INLINE_UNIT_SHIFT == 4 && GRANULE == 16, "inline.h knows the unit");
