@@ -54,7 +54,7 @@ scene_end(struct scene *scene)
 hshm_allocator *
 usual_heap(hshm_allocator_kind kind)
 {
-    return make_heap(NULL, HSHM_BACKEND_MALLOC, NULL, 16 * MIB, kind);
+    return make_heap(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, test_name("usual"), 16 * MIB, kind);
 }
 
 void

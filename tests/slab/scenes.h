@@ -34,7 +34,7 @@ struct scene {
 void scene_make(struct scene *scene, const struct place *place, hshm_allocator_kind kind, size_t custom_size);
 void scene_end(struct scene *scene);
 
-/* A heap of the usual sort, and its end: 16 MiB that are malloc's. */
+/* A heap of the usual sort, and its end: 16 MiB of shared memory, where the short paths of <hshm/inline.h> are taken. */
 hshm_allocator *usual_heap(hshm_allocator_kind kind);
 void usual_end(void);
 

@@ -109,7 +109,7 @@ a_large_block_becomes_small_and_large_again(hshm_allocator_kind kind)
     assert_in_range(hshm_usable_size(heap, block), 1000, 1125);
     assert_true(block_holds(block, 1000, 4));
     assert_true(stats_of(heap).used_bytes < MIB);
-    block = hshm_realloc(heap, block, 0);
+    block = hshm_realloc(heap, block, 16);
     assert_int_equal(hshm_usable_size(heap, block), 16);
     assert_true(block_holds(block, 16, 4));
     block = hshm_realloc(heap, block, 3 * MIB);

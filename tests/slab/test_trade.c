@@ -90,6 +90,7 @@ work_in_child(void *arg)
 {
     const struct task *task = arg;
     trade(task->heap, task->seed, task->count);
+    hshm_manager_destroy(NULL); /* else what its threads counted for themselves is lost with it */
     return 0;
 }
 

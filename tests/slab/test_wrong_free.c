@@ -237,6 +237,32 @@ a_free_by_another_thread_stays_known_to_the_owner(hshm_allocator_kind kind)
     usual_end();
 }
 
+/* Another frees a block, and its owner does so again, who takes new ones then: no two of them may be the same. */
+static void
+a_second_free_by_the_owner_gives_no_block_out_twice(hshm_allocator_kind kind)
+{
+    hshm_allocator *heap = usual_heap(kind);
+    static void *row[ROW];
+    for (size_t i = 0; i < 100; i++)
+        row[i] = hshm_malloc(heap, 64);
+    for (size_t i = 0; i < 100; i++) {
+        assert_int_equal(in_thread(free_in_thread, heap, row[i]).status, HSHM_OK);
+        assert_status(hshm_free(heap, row[i]), HSHM_E_BADFREE);
+    }
+    for (size_t i = 0; i < ROW; i++) {
+        row[i] = hshm_malloc(heap, 64);
+        *(uint64_t *)row[i] = i;
+    }
+    for (size_t i = 0; i < ROW; i++)
+        assert_int_equal(*(uint64_t *)row[i], i);
+    assert_int_equal(stats_of(heap).live_blocks, ROW);
+    for (size_t i = 0; i < ROW; i++)
+        assert_ok(hshm_free(heap, row[i]));
+    assert_emptied(heap);
+    assert_sound(heap);
+    usual_end();
+}
+
 static void
 blocks_of_an_ended_thread_are_freed_once(hshm_allocator_kind kind)
 {
@@ -285,6 +311,7 @@ main(void)
         KIND_CASE(what_lies_outside_the_blocks_is_none),
         KIND_CASE(a_block_is_freed_once_by_whichever_thread),
         KIND_CASE(a_free_by_another_thread_stays_known_to_the_owner),
+        KIND_CASE(a_second_free_by_the_owner_gives_no_block_out_twice),
         KIND_CASE(blocks_of_an_ended_thread_are_freed_once),
         KIND_CASE(a_wrong_free_does_not_disturb_blocks_that_come_later),
     };
