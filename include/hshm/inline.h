@@ -162,7 +162,7 @@ hshm_inline_give(const struct hshm_allocator_base *view, const void *addr)
         return HSHM_INLINE_REST;
     unsigned char *at = view->records + slice * view->record_size;
     struct hshm_inline_record *record = (struct hshm_inline_record *)(void *)at;
-    /* Relaxed: if it says "mine", this thread wrote it. */
+    /* Relaxed: if it says "mine", this thread wrote it.  It says more after another thread freed a block of the slab. */
     if (__builtin_expect(__atomic_load_n(&record->own, __ATOMIC_RELAXED) != (uint32_t)hshm_inline_thread(view)->me, 0))
         return HSHM_INLINE_REST;
     uint64_t inside;

@@ -607,6 +607,10 @@ squeeze(hshm_allocator *a)
     struct slab_heap *h = &a->slab;
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
         leave_idle(a, shard);
+    /* And those on shelves: their last block was freed while they were current, or a taker put a bit back. */
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high; slice++)
+        (void)page_retire(a, slice);
     if (count_waiting(h) != 0)
         cpu_visit_all(h->shard_count, retire_at_home, a);
 }
@@ -647,7 +651,7 @@ shelve_all(hshm_allocator *a)
 
 /* No room for a slab of the right class: what lies idle first, then what the dead left, then larger blocks. */
 static NO_INLINE void *
-take_desperately(hshm_allocator *a, uint32_t class, size_t size)
+take_desperately(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignment)
 {
     shelve_all(a);
     squeeze(a);
@@ -657,8 +661,10 @@ take_desperately(hshm_allocator *a, uint32_t class, size_t size)
         block = take_slowly(a, class);
     }
     for (uint32_t larger = class + 1; block == NULL && larger < a->slab.classes && larger <= class + LARGER_CLASSES;
-         larger++)
-        block = take_slowly(a, larger);
+         larger++) {
+        if (a->slab.sizes[larger] % alignment == 0)
+            block = take_slowly(a, larger);
+    }
     return block != NULL ? block : slab_no_room(a, size);
 }
 
@@ -687,7 +693,7 @@ page_malloc_other(hshm_allocator *a, size_t size)
     }
     const uint32_t class = slab_class(&a->slab, size);
     void *block = take_slowly(a, class);
-    return block != NULL ? block : take_desperately(a, class, size);
+    return block != NULL ? block : take_desperately(a, class, size, 1);
 }
 
 /* The common case is all here: a small block, from this processor's slab of the class, at home. */
@@ -714,7 +720,7 @@ page_aligned(hshm_allocator *a, size_t size, size_t alignment)
     if (!slab_class_aligned(a, size, alignment, &class))
         return take_large(a, size, alignment, &zero);
     void *block = take_slowly(a, class);
-    return block != NULL ? block : take_desperately(a, class, size);
+    return block != NULL ? block : take_desperately(a, class, size, alignment);
 }
 
 static void *

@@ -22,7 +22,7 @@
  * block is live.  Nothing is counted when a block is taken, because only current slabs give blocks, and those wait for no
  * moment.
  *
- * Mail: who frees a block of another's slab, as the first since the owner last looked (`log` says so), tells the owner: a
+ * Mail: who frees a block of another's slab, as the first since the owner last looked (NEWS says so), tells the owner: a
  * bit for the slab, in the owner's mail.  The owner clears first and looks then, the other sets its bit first and
  * tells then; so one of them sees the other.  Who owns a slab is asked after the bit was set, for the same reason.
  *
@@ -264,7 +264,7 @@ own_word(const struct thread_heap *heap, const struct slab *slab)
 static bool
 has_news(const struct slab *slab)
 {
-    return load_relaxed(&slab->record->log) != 0;
+    return (load_relaxed(&slab->record->own) & SLAB_NEWS) != 0;
 }
 
 /*
@@ -275,8 +275,8 @@ static uint32_t
 harvest(struct thread_heap *heap, struct slab *slab)
 {
     uint32_t count = 0;
-    /* Cleared before the bits are looked at; pairs with the exchange in free_remote(). */
-    (void)atomic_exchange(&slab->record->log, 0);
+    /* Cleared before the bits are looked at; pairs with the CAS in bring_news(). */
+    (void)atomic_fetch_and(&slab->record->own, ~(uint64_t)SLAB_NEWS);
     for (uint32_t word = 0; word < slab->words; word++) {
         const uint64_t mask = word_mask(word, slab->blocks);
         /* Acquire pairs with the release of who freed: its last writes to the block come before our next owner's. */
@@ -506,8 +506,8 @@ adopt_slice(struct thread_heap *heap, uint64_t slice, uint32_t class)
     struct slab_heap *h = &heap->a->slab;
     const uint64_t found = load_acquire(&h->slices[slice]);
     struct slab_record *record = record_of(h, slice);
-    uint64_t nobodys = SLAB_IS;
-    if (slice_state(found) != SLICE_SLAB || load_acquire(&record->own) != nobodys)
+    uint64_t nobodys = load_acquire(&record->own);
+    if (slice_state(found) != SLICE_SLAB || (nobodys & ~(uint64_t)SLAB_NEWS) != SLAB_IS)
         return NULL;
     struct slab *slab = take_description(heap);
     if (slab == NULL)
@@ -587,8 +587,8 @@ squeeze(struct thread_heap *heap)
             dequeue(heap, slab);
         else if (slab->place == PLACE_CURRENT)
             no_bin(heap, slab);
+        set_left(heap, slab, 0); /* before its record can be another's */
         (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
-        set_left(heap, slab, 0);
         drop_description(heap, slab);
         found = true;
     }
@@ -597,10 +597,12 @@ squeeze(struct thread_heap *heap)
 
 /* The bin of a larger class that has a free block, when there is no room for a slab of the right one. */
 static bool
-take_larger(struct thread_heap *heap, uint32_t class, void **ret_block)
+take_larger(struct thread_heap *heap, uint32_t class, uint64_t alignment, void **ret_block)
 {
     const uint32_t end = class + LARGER_CLASSES < heap->a->slab.classes ? class + LARGER_CLASSES : heap->a->slab.classes;
     for (uint32_t larger = class + 1; larger < end; larger++) {
+        if (heap->a->slab.sizes[larger] % alignment != 0)
+            continue;
         if (hshm_inline_take(&heap->bins[larger], ret_block))
             return true;
         struct slab *slab = heap->current[larger];
@@ -862,10 +864,10 @@ make_heap(hshm_allocator *a)
 /* ---- the calls ---- */
 
 static NO_INLINE void *
-out_of_memory(struct thread_heap *heap, size_t size, uint32_t class)
+out_of_memory(struct thread_heap *heap, size_t size, uint32_t class, uint64_t alignment)
 {
     void *block;
-    if (take_larger(heap, class, &block))
+    if (take_larger(heap, class, alignment, &block))
         return block;
     return slab_no_room(heap->a, size);
 }
@@ -878,7 +880,7 @@ heap_or_new(hshm_allocator *a)
 }
 
 static void *
-take_class(hshm_allocator *a, uint32_t class, size_t size)
+take_class(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignment)
 {
     struct thread_heap *heap = heap_or_new(a);
     if (UNLIKELY(heap == NULL)) {
@@ -892,7 +894,7 @@ take_class(hshm_allocator *a, uint32_t class, size_t size)
         if (slab != NULL && next_word(heap, slab))
             continue;
         if (!refill(heap, class))
-            return out_of_memory(heap, size, class);
+            return out_of_memory(heap, size, class, alignment);
     }
     return block;
 }
@@ -928,7 +930,7 @@ thread_malloc_other(hshm_allocator *a, size_t size)
     if (LIKELY(fast != &thread_no_heap &&
                hshm_inline_take(&((struct thread_heap *)(void *)fast)->bins[class], &block)))
         return block;
-    return take_class(a, class, size);
+    return take_class(a, class, size, 1);
 }
 
 static inline __attribute__((always_inline)) void *
@@ -964,7 +966,7 @@ thread_aligned(hshm_allocator *a, size_t size, size_t alignment)
     uint32_t class;
     bool zero;
     if (slab_class_aligned(a, size, alignment, &class))
-        return take_class(a, class, size);
+        return take_class(a, class, size, alignment);
     return take_large(a, size, alignment, &zero);
 }
 
@@ -1016,6 +1018,17 @@ send_mail(struct slab_heap *h, uint64_t own)
     (void)atomic_fetch_or(&h->threads[slot].mail, UINT64_C(1) << bit / WORD_BITS);
 }
 
+/* Mark a slab, unless it is marked or is none any more: `own` as it was, and whether this was the first news. */
+static uint64_t
+bring_news(struct slab_record *record, bool *ret_first)
+{
+    uint64_t own = load_seq_cst(&record->own);
+    *ret_first = false;
+    while (!*ret_first && (own & (SLAB_IS | SLAB_LOCKED | SLAB_NEWS)) == SLAB_IS)
+        *ret_first = cas_seq_cst(&record->own, &own, own | SLAB_NEWS);
+    return own;
+}
+
 static bool
 free_remote(hshm_allocator *a, const struct block_place *place)
 {
@@ -1029,14 +1042,14 @@ free_remote(hshm_allocator *a, const struct block_place *place)
     const uint64_t before = atomic_fetch_or(&remote_of(h, place->record)[at], bit);
     if ((before & bit) != 0)
         return false;
-    const bool first = load_seq_cst(&place->record->log) == 0 && atomic_exchange(&place->record->log, 1) == 0;
-    const uint64_t own = load_seq_cst(&place->record->own);
+    bool first;
+    const uint64_t own = bring_news(place->record, &first);
     if ((own >> OWN_SLOT_SHIFT & 0xffffff) != 0) {
         if (first)
             send_mail(h, own);
         return true;
     }
-    if (own != SLAB_IS)
+    if ((own & ~(uint64_t)SLAB_NEWS) != SLAB_IS)
         return true;
     if (first)
         shelf_put(h, load_relaxed(&place->record->class) % h->classes, 0, place->slice);
@@ -1072,7 +1085,7 @@ find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, ui
     const uint64_t found = load_relaxed(&h->slices[slice]);
     if (slice_state(found) == SLICE_REST)
         slice -= min_u64(slice_count(found), slice);
-    const uint64_t own = load_relaxed(&record_of(h, slice)->own);
+    const uint64_t own = load_relaxed(&record_of(h, slice)->own) & ~(uint64_t)SLAB_NEWS;
     const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
     if ((uint32_t)own != (uint32_t)heap->me || index >= slab_limit(heap))
         return NULL;

@@ -251,7 +251,9 @@ static bool
 can_give_back(const hshm_allocator *a)
 {
     const struct allocator_system *system = &a->system;
-    return system->give_back != NULL && !system->reserved && UINT64_C(1) << a->slab.shift >= system->page_size;
+    /* Slices must be whole pages, or the edges would keep their bytes and be taken for zero. */
+    const uint64_t odd = (UINT64_C(1) << a->slab.shift | (uintptr_t)a->slab.data) & (system->page_size - 1);
+    return system->give_back != NULL && !system->reserved && odd == 0;
 }
 
 /* Give the pages of a claim back, and make it free. */
@@ -302,7 +304,7 @@ run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
                     a->system.give_back == NULL ? "is the caller's array"
                     : a->system.reserved
                         ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
-                        : "has slices smaller than the system's pages (create it larger)");
+                        : "has slices that are not whole pages of the system (create it larger)");
     const uint64_t keep_slices = keep >> h->shift;
     for (uint64_t end = run_high(h); end > 0;) {
         const uint64_t dirty = load_relaxed(&h->root->dirty);

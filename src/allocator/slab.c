@@ -321,8 +321,12 @@ slab_realloc(hshm_allocator *a, void *addr, size_t size)
     if (stays)
         return addr;
     void *moved = a->ops.malloc(a, size);
+    if (moved == NULL && size <= place.size) { /* smaller always works, and is no failure */
+        (void)atomic_fetch_sub_explicit(&a->slab.root->failures, 1, memory_order_relaxed);
+        return addr;
+    }
     if (moved == NULL)
-        return size <= place.size ? addr : NULL; /* smaller always works */
+        return NULL;
     memcpy(moved, addr, min_u64(size, place.size));
     (void)hshm_free(a, addr);
     return moved;

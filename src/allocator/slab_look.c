@@ -10,6 +10,8 @@
 #include "base/checked.h"
 #include "base/error.h"
 
+#define UNCOUNTED_MAX UINT32_C(0x7fff0000) /* owners count from 2^31 down, or from a number of blocks */
+
 /* Local: a slab as a walk sees it. */
 struct seen {
     struct slab_record *record;
@@ -73,17 +75,24 @@ visit_slab(const hshm_allocator *a, const struct seen *seen, hshm_visit_fn fn, v
     return 0;
 }
 
+/* Usable bytes of a run; 0 when its words make no sense. */
+static uint64_t
+see_run(const struct slab_heap *h, uint64_t slice, uint64_t found, uint64_t *ret_skip)
+{
+    const uint64_t bytes = slice_count(found) << h->shift;
+    *ret_skip = load_relaxed(&record_of(h, slice)->skip);
+    return slice_count(found) > h->count - slice || *ret_skip >= bytes ? 0 : bytes - *ret_skip;
+}
+
 static int
 visit_run(const hshm_allocator *a, uint64_t slice, uint64_t found, hshm_visit_fn fn, void *arg)
 {
     const struct slab_heap *h = &a->slab;
-    const uint64_t skip = load_relaxed(&record_of(h, slice)->skip);
-    const uint64_t bytes = slice_count(found) << h->shift;
-    if (slice_count(found) > h->count - slice || skip >= bytes)
-        return 0;
+    uint64_t skip;
+    const uint64_t size = see_run(h, slice, found, &skip);
     const uint64_t off = (slice << h->shift) + skip;
-    const hshm_block block = { h->data + off, a->layout.data_off + off, bytes - skip };
-    return fn(&block, arg);
+    const hshm_block block = { h->data + off, a->layout.data_off + off, size };
+    return size == 0 ? 0 : fn(&block, arg);
 }
 
 hshm_status
@@ -117,7 +126,8 @@ uncounted_frees(const struct slab_record *record)
 {
     const uint32_t left = *(const volatile uint32_t *)&record->left;
     const uint32_t from = *(const volatile uint32_t *)&record->left_from;
-    return from >= left ? from - left : 0;
+    /* One of them from before, and one from after its owner began to count anew, are nothing like a count. */
+    return from - left <= UNCOUNTED_MAX ? from - left : 0;
 }
 
 static void
@@ -145,9 +155,11 @@ count_slice(const struct slab_heap *h, uint64_t slice, hshm_stats *stats)
         stats->used_bytes += UINT64_C(1) << h->shift;
     if (slice_state(found) == SLICE_SLAB && see_slab(h, slice, found, &seen))
         count_slab(h, &seen, stats);
-    if (slice_state(found) == SLICE_RUN && slice_count(found) <= h->count - slice) {
-        stats->live_blocks++;
-        stats->live_bytes += slice_count(found) << h->shift;
+    if (slice_state(found) == SLICE_RUN) {
+        uint64_t skip;
+        const uint64_t size = see_run(h, slice, found, &skip);
+        stats->live_blocks += size != 0;
+        stats->live_bytes += size;
     }
 }
 

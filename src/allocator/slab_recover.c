@@ -49,9 +49,10 @@ slab_retire_orphan(hshm_allocator *a, uint64_t slice)
     for (;;) {
         const uint64_t found = load_acquire(&h->slices[slice]);
         const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
-        uint64_t own = SLAB_IS;
+        uint64_t own = load_seq_cst(&record->own);
         uint64_t remote;
         if (slice_state(found) != SLICE_SLAB || !is_all_free(h, record, blocks, &remote) ||
+            (own & ~(uint64_t)SLAB_NEWS) != SLAB_IS ||
             !cas_seq_cst(&record->own, &own, SLAB_IS | SLAB_LOCKED | (uint64_t)a->process << 32))
             return false;
         /* Locked: nobody takes from it.  It had no live block before; has it none still? */
@@ -204,7 +205,7 @@ recover_slab(hshm_allocator *a, uint64_t slice, uint64_t process, const struct d
         recover_page_slab(a, slice, own, process);
     else if (is_dead_thread(dead, own) || ((own & SLAB_LOCKED) != 0 && is_of(own >> 32, process)))
         orphan(a, slice, own);
-    else if (own == SLAB_IS && !slab_retire_orphan(a, slice))
+    else if ((own & ~(uint64_t)SLAB_NEWS) == SLAB_IS && !slab_retire_orphan(a, slice))
         shelf_put(&a->slab, load_relaxed(&record_of(&a->slab, slice)->class) % a->slab.classes, 0, slice);
 }
 

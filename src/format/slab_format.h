@@ -88,7 +88,7 @@ slice_is_free(uint64_t word)
  *     bits 32..63  ThreadLocal: where the owner keeps it, for mail; or, LOCKED, the process
  *                  ScalablePage: class in bits 32..39, and in bits 40..59 the process that made it CURRENT or LOCKED
  *
- * ThreadLocal   its owner's, or nobody's: an orphan
+ * ThreadLocal   its owner's, or nobody's: an orphan; NEWS: others freed blocks since the owner last looked
  * ScalablePage  CURRENT (in some shard), SHELVED (has free blocks, see shelves), FULL (neither)
  * both          LOCKED: one process is about to free the slab, and others leave it alone
  */
@@ -98,6 +98,7 @@ enum {
     SLAB_CURRENT = 1 << 2,
     SLAB_SHELVED = 1 << 3,
     SLAB_LOCKED = 1 << 4,
+    SLAB_NEWS = 1 << 5,
     SLAB_FLAGS = 0xff
 };
 
@@ -117,8 +118,7 @@ struct slab_record {
     _Atomic uint32_t hint;   /* 44: ScalablePage: the word that had free bits last                      */
     _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's;
                                     ScalablePage: 0 = no shared bit is set (derived; see alloc_page.c)  */
-    _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED;
-                                    ThreadLocal: 1 = others freed blocks since the owner last looked    */
+    _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED       */
 };
 static_assert(sizeof(struct slab_record) == 64, "format v1");
 static_assert(offsetof(struct slab_record, reciprocal) == 16, "format v1");

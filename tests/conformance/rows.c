@@ -20,24 +20,23 @@
 
 /* clang-format off */
 const struct row rows[] = {
-    YES("posix_shm x stack",  POSIX_SHM_MMAP, STACK,  true),
-    YES("posix_mmap x stack", POSIX_MMAP,     STACK,  true),
-    YES("array x stack",      ARRAY,          STACK,  true),
-    YES("malloc x stack",     MALLOC,         STACK,  false),
-    YES("malloc x malloc",    MALLOC,         MALLOC, false),
+    YES("posix_shm x stack",          POSIX_SHM_MMAP, STACK,         true),
+    YES("posix_mmap x stack",         POSIX_MMAP,     STACK,         true),
+    YES("array x stack",              ARRAY,          STACK,         true),
+    YES("malloc x stack",             MALLOC,         STACK,         false),
+    YES("posix_shm x scalable_page",  POSIX_SHM_MMAP, SCALABLE_PAGE, true),
+    YES("posix_mmap x scalable_page", POSIX_MMAP,     SCALABLE_PAGE, true),
+    YES("array x scalable_page",      ARRAY,          SCALABLE_PAGE, true),
+    YES("malloc x scalable_page",     MALLOC,         SCALABLE_PAGE, false),
+    YES("posix_shm x thread_local",   POSIX_SHM_MMAP, THREAD_LOCAL,  true),
+    YES("posix_mmap x thread_local",  POSIX_MMAP,     THREAD_LOCAL,  true),
+    YES("array x thread_local",       ARRAY,          THREAD_LOCAL,  true),
+    YES("malloc x thread_local",      MALLOC,         THREAD_LOCAL,  false),
+    YES("malloc x malloc",            MALLOC,         MALLOC,        false),
 
     NO("posix_shm x malloc",  POSIX_SHM_MMAP, MALLOC, NOTSUP, "HSHM_BACKEND_MALLOC"),
     NO("posix_mmap x malloc", POSIX_MMAP,     MALLOC, NOTSUP, "HSHM_BACKEND_MALLOC"),
     NO("array x malloc",      ARRAY,          MALLOC, NOTSUP, "HSHM_BACKEND_MALLOC"),
-
-    NO("posix_shm x scalable_page",  POSIX_SHM_MMAP, SCALABLE_PAGE, NOTSUP, "HSHM_ALLOCATOR_STACK"),
-    NO("posix_mmap x scalable_page", POSIX_MMAP,     SCALABLE_PAGE, NOTSUP, "HSHM_ALLOCATOR_STACK"),
-    NO("array x scalable_page",      ARRAY,          SCALABLE_PAGE, NOTSUP, "HSHM_ALLOCATOR_STACK"),
-    NO("malloc x scalable_page",     MALLOC,         SCALABLE_PAGE, NOTSUP, "HSHM_ALLOCATOR_STACK"),
-    NO("posix_shm x thread_local",   POSIX_SHM_MMAP, THREAD_LOCAL,  NOTSUP, "HSHM_ALLOCATOR_STACK"),
-    NO("posix_mmap x thread_local",  POSIX_MMAP,     THREAD_LOCAL,  NOTSUP, "HSHM_ALLOCATOR_STACK"),
-    NO("array x thread_local",       ARRAY,          THREAD_LOCAL,  NOTSUP, "HSHM_ALLOCATOR_STACK"),
-    NO("malloc x thread_local",      MALLOC,         THREAD_LOCAL,  NOTSUP, "HSHM_ALLOCATOR_STACK"),
 
     NO("gpu_malloc",   GPU_MALLOC,   STACK, DEVICE, "driver"),
     NO("gpu_shm_mmap", GPU_SHM_MMAP, STACK, DEVICE, "driver"),

@@ -118,7 +118,9 @@ a_lazy_region_may_be_larger_than_memory(void **state)
     assert_ok(hshm_allocate(view.heap, 100, &block));
     block_fill(block.addr, 100, 7);
     assert_true(block_holds(hshm_to_addr(stage.heap, block.shm.off), 100, 7));
-    assert_in_range(committed(&stage), PAGE, SIZE);
+    /* Heaps of slabs have a word for each 64 KiB, written when they are taken. */
+    const uint64_t words = cuts_slabs(stage.row->allocator) ? size / 65536 * sizeof(uint64_t) : 0;
+    assert_in_range(committed(&stage), PAGE, SIZE + words);
     view_close(&view);
     stage_end(&stage);
 }

@@ -14,6 +14,9 @@
 
 enum { SIZE = 128 * 1024 };
 
+/* All cases run for each of these. */
+static hshm_allocator_kind heap_kind;
+
 struct kept {
     const char *path;
     hshm_off off;
@@ -24,7 +27,7 @@ static int
 make_and_detach(void *arg)
 {
     struct kept *kept = arg;
-    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, SIZE, HSHM_ALLOCATOR_STACK);
+    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, SIZE, heap_kind);
     hshm_ptr block;
     assert_ok(hshm_allocate(heap, 2000, &block));
     block_fill(block.addr, 2000, 1);
@@ -38,7 +41,7 @@ static int
 make_and_die(void *arg)
 {
     struct kept *kept = arg;
-    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, SIZE, HSHM_ALLOCATOR_STACK);
+    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, SIZE, heap_kind);
     hshm_ptr block;
     assert_ok(hshm_allocate(heap, 2000, &block));
     block_fill(block.addr, 2000, 1);
@@ -60,7 +63,7 @@ assert_kept(const struct kept *kept, const hshm_attach_options *options)
 {
     hshm_allocator *heap = NULL;
     assert_ok(hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, options, NULL));
-    assert_ok(hshm_allocator_get(NULL, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_STACK, &heap));
+    assert_ok(hshm_allocator_get(NULL, (hshm_allocator_id){ 1, 0 }, heap_kind, &heap));
     void *block = hshm_to_addr(heap, kept->off);
     assert_true(block_holds(block, 2000, 1));
     void *more = hshm_malloc(heap, 100);
@@ -187,7 +190,7 @@ an_attach_that_failed_does_not_make_a_file_trusted(void **state)
     const struct kept *kept = file_of_the_past(make_and_die);
     play_another_boot(kept->path);
     /* The last step fails: the ids of the file mean another heap here. */
-    (void)make_heap(NULL, HSHM_BACKEND_MALLOC, NULL, SIZE, HSHM_ALLOCATOR_STACK);
+    (void)make_heap(NULL, HSHM_BACKEND_MALLOC, NULL, SIZE, heap_kind);
     hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
     options.accept_dirty = true;
     assert_status(hshm_backend_attach(NULL, HSHM_BACKEND_POSIX_MMAP, kept->path, &options, NULL), HSHM_E_EXISTS);
@@ -209,7 +212,7 @@ a_relative_path_is_as_good(void **state)
     *base = '\0';
     assert_int_equal(chdir(path), 0);
     *base = '/';
-    (void)make_heap(NULL, HSHM_BACKEND_POSIX_MMAP, base + 1, SIZE, HSHM_ALLOCATOR_STACK);
+    (void)make_heap(NULL, HSHM_BACKEND_POSIX_MMAP, base + 1, SIZE, heap_kind);
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(chdir(folder), 0); /* where it leads does not change with the folder */
@@ -229,5 +232,18 @@ main(void)
         cmocka_unit_test_teardown(an_attach_that_failed_does_not_make_a_file_trusted, drop_heaps),
         cmocka_unit_test_teardown(a_relative_path_is_as_good, drop_heaps),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static const struct {
+        hshm_allocator_kind kind;
+        const char *group;
+    } kinds[] = {
+        { HSHM_ALLOCATOR_STACK, "persist: stack" },
+        { HSHM_ALLOCATOR_SCALABLE_PAGE, "persist: scalable_page" },
+        { HSHM_ALLOCATOR_THREAD_LOCAL, "persist: thread_local" },
+    };
+    int failed = 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        heap_kind = kinds[i].kind;
+        failed += cmocka_run_group_tests_name(kinds[i].group, tests, NULL, NULL);
+    }
+    return failed;
 }

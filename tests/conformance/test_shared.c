@@ -169,7 +169,7 @@ another_program_works_on_the_heap(void **state)
         assert_true(block_holds(block, EXCHANGE_SIZE(i), i % 2 == 0 ? EXCHANGE_HELPERS + i : i));
         assert_ok(hshm_free(stage.heap, block));
     }
-    assert_int_equal(stats_of(stage.heap).used_bytes, 0);
+    assert_emptied(stage.heap);
     stage_end(&stage);
 }
 

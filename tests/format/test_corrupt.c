@@ -275,12 +275,15 @@ static const struct wrong wrongs[] = {
     { { SET(state, 77) }, true, HSHM_E_NOTREADY, "has no heap" },
 
     /* The heap's kind */
-    { { SET(allocator_kind, 0) }, true, HSHM_E_NOTSUP, "holds a heap of kind 0 (unknown), which this build lacks" },
-    { { SET(allocator_kind, 99) }, true, HSHM_E_NOTSUP, "holds a heap of kind 99 (unknown), which this build lacks" },
-    { { SET(allocator_kind, HSHM_ALLOCATOR_SCALABLE_PAGE) }, true, HSHM_E_NOTSUP,
-      "holds a heap of kind 2 (ScalablePage), which this build lacks" },
+    { { SET(allocator_kind, 0) }, true, HSHM_E_NOTSUP, "holds a heap of kind 0, which this build lacks" },
+    { { SET(allocator_kind, 99) }, true, HSHM_E_NOTSUP, "holds a heap of kind 99, which this build lacks" },
+    { { SET(allocator_kind, HSHM_ALLOCATOR_SCALABLE_PAGE) }, true, HSHM_E_CORRUPT, "are no heap's of slabs" },
+    { { SET(allocator_kind, HSHM_ALLOCATOR_THREAD_LOCAL) }, true, HSHM_E_CORRUPT, "are no heap's of slabs" },
     { { SET(allocator_kind, HSHM_ALLOCATOR_MALLOC) }, true, HSHM_E_CORRUPT, "claims to hold a Malloc heap" },
-    { { SET(min_block, 32) }, true, HSHM_E_CORRUPT, "its smallest block is 32" },
+    { { SET(min_block, 24) }, true, HSHM_E_CORRUPT, "its smallest block is 24" },
+    { { SET(min_block, 8) }, true, HSHM_E_CORRUPT, "its smallest block is 8" },
+    { { SET(min_block, 8192) }, true, HSHM_E_CORRUPT, "its smallest block is 8192" },
+    { { SET(min_block, 32) }, true, HSHM_E_CORRUPT, "no Stack heap's" },
 
     /* The heap's parts: table, root, custom header, data, in this order and apart from each other */
     { { SET(table_off, 320) }, true, HSHM_E_CORRUPT, "the place of its table is 320" },

@@ -26,6 +26,16 @@ void support_assert_same_stats(hshm_allocator *heap, hshm_stats before, const ch
 #define assert_sound(heap) support_assert_sound((heap), __FILE__, __LINE__)
 void support_assert_sound(hshm_allocator *heap, const char *file, int line);
 
+/*
+ * Fails the test unless the heap is as good as new: nothing is allocated, and all of its data can be one block.  (Nothing is
+ * used then either; heaps of slabs keep some empty ones until the room is needed.)
+ */
+#define assert_emptied(heap) support_assert_emptied((heap), __FILE__, __LINE__)
+void support_assert_emptied(hshm_allocator *heap, const char *file, int line);
+
+/* Does this kind cut slabs? */
+bool cuts_slabs(hshm_allocator_kind kind);
+
 /* A size as the Stack rounds it: whole granules, at least one. */
 uint64_t stack_rounded(size_t size);
 

@@ -1,0 +1,188 @@
+/*
+ * test_slab_layout.c - format v1 of heaps of slabs, number by number.
+ *
+ * As in test_layout.c: the numbers are written out here a second time, by hand; those of whole heaps were worked out by
+ * another program from the description in format/slab_format.h.
+ */
+#include <stdalign.h>
+#include <string.h>
+
+#include "allocator/allocator.h"
+#include "blocks.h"
+
+struct field {
+    const char *name;
+    size_t off, size;               /* as the compiler has them */
+    size_t wanted_off, wanted_size; /* as the format has them   */
+};
+
+#define FIELD(type, member, wanted_off, wanted_size)                                                               \
+    {                                                                                                              \
+#member, offsetof(struct type, member), sizeof(((struct type *)NULL)->member), (wanted_off), (wanted_size) \
+    }
+
+static void
+assert_layout(const char *type, size_t type_size, const struct field *fields, size_t count, size_t wanted_size)
+{
+    size_t end = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct field *field = &fields[i];
+        if (field->off != field->wanted_off || field->size != field->wanted_size)
+            fail_msg("%s.%s lies at %zu with %zu bytes, not at %zu with %zu", type, field->name, field->off,
+                     field->size, field->wanted_off, field->wanted_size);
+        assert_int_equal(field->wanted_off, end);
+        end += field->wanted_size;
+    }
+    assert_int_equal(end, wanted_size);
+    assert_int_equal(type_size, wanted_size);
+}
+
+static void
+the_structs_lie_as_written(void **state)
+{
+    (void)state;
+    static const struct field record[] = {
+        FIELD(slab_record, own, 0, 8),     FIELD(slab_record, limit, 8, 8),      FIELD(slab_record, reciprocal, 16, 8),
+        FIELD(slab_record, left, 24, 4),   FIELD(slab_record, left_from, 28, 4), FIELD(slab_record, size, 32, 4),
+        FIELD(slab_record, blocks, 36, 4), FIELD(slab_record, class, 40, 4),     FIELD(slab_record, hint, 44, 4),
+        FIELD(slab_record, skip, 48, 8),   FIELD(slab_record, log, 56, 8),
+    };
+    assert_layout("slab_record", sizeof(struct slab_record), record, COUNTOF(record), 64);
+    static const struct field thread[] = {
+        FIELD(slab_thread, owner, 0, 8),       FIELD(slab_thread, log, 8, 8),         FIELD(slab_thread, ack, 16, 8),
+        FIELD(slab_thread, frees, 24, 8),      FIELD(slab_thread, reserved0, 32, 32), FIELD(slab_thread, mail, 64, 8),
+        FIELD(slab_thread, reserved1, 72, 56),
+    };
+    assert_layout("slab_thread", sizeof(struct slab_thread), thread, COUNTOF(thread), 128);
+    static const struct field root[] = {
+        FIELD(slab_root, slices, 0, 8),        FIELD(slab_root, slice_shift, 8, 4),
+        FIELD(slab_root, block_shift, 12, 4),  FIELD(slab_root, thread_slots, 16, 4),
+        FIELD(slab_root, shards, 20, 4),       FIELD(slab_root, reserved0, 24, 40),
+        FIELD(slab_root, lowest, 64, 8),       FIELD(slab_root, high, 72, 8),
+        FIELD(slab_root, threads_high, 80, 8), FIELD(slab_root, reserved1, 88, 40),
+        FIELD(slab_root, used, 128, 8),        FIELD(slab_root, peak, 136, 8),
+        FIELD(slab_root, dirty, 144, 8),       FIELD(slab_root, dirty_since, 152, 8),
+        FIELD(slab_root, reserved2, 160, 32),  FIELD(slab_root, frees, 192, 8),
+        FIELD(slab_root, failures, 200, 8),    FIELD(slab_root, reserved3, 208, 48),
+    };
+    assert_layout("slab_root", sizeof(struct slab_root), root, COUNTOF(root), 256);
+    assert_int_equal(offsetof(struct slab_shard, frees), 0);
+    assert_int_equal(offsetof(struct slab_shard, current), 64);
+}
+
+static void
+words_are_as_written(void **state)
+{
+    (void)state;
+    assert_int_equal(SLICE_ZERO, 0);
+    assert_int_equal(SLICE_DIRTY, 1);
+    assert_int_equal(SLICE_CLAIMED, 2);
+    assert_int_equal(SLICE_SLAB, 3);
+    assert_int_equal(SLICE_RUN, 4);
+    assert_int_equal(SLICE_REST, 5);
+    assert_int_equal(SLICE_FREEING, 6);
+    assert_int_equal(slice_make(SLICE_RUN, 0, 3), 0x3000004);
+    assert_int_equal(slice_make(SLICE_CLAIMED, 0x12345, 1), 0x1123452);
+    assert_int_equal(slice_make(SLICE_FREEING, SLICE_PROCESS_NONE, 2), 0x2fffff6);
+    assert_int_equal(slice_state(0x2fffff6), SLICE_FREEING);
+    assert_int_equal(slice_process(0x2fffff6), 0xfffff);
+    assert_int_equal(slice_count(0x2fffff6), 2);
+    assert_int_equal(SLAB_IS, 1);
+    assert_int_equal(SLAB_CURRENT, 4);
+    assert_int_equal(SLAB_SHELVED, 8);
+    assert_int_equal(SLAB_LOCKED, 16);
+    assert_int_equal(page_own(SLAB_CURRENT, 7, 3, 9), 0x90700000305);
+    assert_int_equal(page_own_class(0x90700000305), 7);
+    assert_int_equal(page_own_home(0x90700000305), 3);
+    assert_int_equal(page_own_process(0x90700000305), 9);
+    assert_int_equal(THREAD_OWNER_SHIFT, 8);
+}
+
+/* ---- whole heaps ---- */
+
+/* From the region's begin: table, root, data; from the table's: its parts.  3 slots for processes, no custom header. */
+struct whole {
+    hshm_allocator_kind kind;
+    uint64_t region, min_block;
+    uint64_t slices, slice_shift, classes, record_size;
+    uint64_t taken, shelves, threads, mail, shards, records, table_size, root_off, data_off;
+};
+
+/* clang-format off */
+static const struct whole wholes[] = {
+    { HSHM_ALLOCATOR_THREAD_LOCAL,     8192,  16,   5, 10,  56,   80,   64,  128, 1024,   1536,   1600,   1600,   2048,   2560,   2816 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,    8192,  16,   5, 10,  56,   80,   64,  128, 1024,   1024,   1024,   1536,   1984,   2496,   2752 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,     8192, 256,   1, 12,  40,   80,   64,  128,  768,   1280,   1344,   1344,   1472,   1984,   2240 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,    8192, 256,   1, 12,  40,   80,   64,  128,  768,    768,    768,   1152,   1280,   1792,   2048 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536,  16,  55, 10,  56,   80,  448,  512, 1408,   3456,   3584,   3584,   8000,   8512,   8768 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536,  16,  56, 10,  56,   80,  448,  512, 1408,   1408,   1408,   1920,   6400,   6912,   7168 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536, 256,  14, 12,  40,   80,  128,  192,  832,   2880,   3008,   3008,   4160,   4672,   4928 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536, 256,  15, 12,  40,   80,  128,  192,  832,    832,    832,   1216,   2432,   2944,   3200 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576,  16, 244, 12,  72,  128, 1984, 2048, 4928,  13120,  15168,  15168,  46400,  46912,  47168 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576,  16, 246, 12,  72,  128, 1984, 2048, 4928,   4928,   4928,   5568,  37056,  37568,  37824 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576, 256, 247, 12,  40,   80, 1984, 2048, 3648,  11840,  13888,  13888,  33664,  34176,  34432 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576, 256, 249, 12,  40,   80, 2048, 2112, 3712,   3712,   3712,   4096,  24064,  24576,  24832 },
+    /* Above 16 MiB ScalablePage's depends on the number of processors. */
+    { HSHM_ALLOCATOR_THREAD_LOCAL, 16777216,  16, 249, 16, 104, 1088, 2048, 2112, 6272, 137344, 170112, 170112, 441024, 441536, 458752 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL, 16777216, 256, 252, 16,  72,  128, 2048, 2112, 4992, 136064, 168832, 168832, 201088, 201600, 262144 },
+};
+/* clang-format on */
+
+static uint64_t
+distance(const void *from, const void *to)
+{
+    return (uint64_t)((const char *)to - (const char *)from);
+}
+
+static void
+assert_whole(const struct whole *whole, const hshm_allocator *heap)
+{
+    const struct slab_heap *h = &heap->slab;
+    const struct heap_layout *layout = &heap->layout;
+    assert_int_equal(h->count, whole->slices);
+    assert_int_equal(h->shift, whole->slice_shift);
+    assert_int_equal(h->classes, whole->classes);
+    assert_int_equal(h->record_size, whole->record_size);
+    assert_int_equal(distance(h->slices, h->taken), whole->taken);
+    assert_int_equal(distance(h->slices, h->shelves), whole->shelves);
+    assert_int_equal(distance(h->slices, h->threads), whole->threads);
+    assert_int_equal(distance(h->slices, h->mail), whole->mail);
+    assert_int_equal(distance(h->slices, h->shards), whole->shards);
+    assert_int_equal(distance(h->slices, h->records), whole->records);
+    assert_int_equal(layout->table_off, 512);
+    assert_int_equal(layout->table_size, whole->table_size);
+    assert_int_equal(layout->root_off, whole->root_off);
+    assert_int_equal(layout->root_size, 256);
+    assert_int_equal(layout->data_off, whole->data_off);
+    assert_int_equal(layout->data_size, whole->slices << whole->slice_shift);
+    assert_ptr_equal(h->slices, heap->view.base + 512);
+    assert_ptr_equal(h->data, heap->view.base + whole->data_off);
+}
+
+static void
+heaps_lie_as_worked_out(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNTOF(wholes); i++) {
+        hshm_allocator *heap = NULL;
+        hshm_backend_options backend = HSHM_BACKEND_OPTIONS_INIT;
+        hshm_allocator_options options = HSHM_ALLOCATOR_OPTIONS_INIT;
+        backend.slots = 3;
+        options.min_block = (size_t)wholes[i].min_block;
+        assert_ok(hshm_backend_create(NULL, 1, HSHM_BACKEND_MALLOC, (size_t)wholes[i].region, NULL, &backend, NULL));
+        assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, wholes[i].kind, 0, &options, &heap));
+        assert_whole(&wholes[i], heap);
+        assert_ok(hshm_backend_destroy(NULL, 1));
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_structs_lie_as_written),
+        cmocka_unit_test(words_are_as_written),
+        cmocka_unit_test_teardown(heaps_lie_as_worked_out, drop_heaps),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
