@@ -795,8 +795,10 @@ page_free(hshm_allocator *a, void *addr)
                            &bits) != RSEQ_DONE))
         return page_free_other(a, addr);
     struct page_thread *thread = thread_of(a);
+    if (UNLIKELY((own & SLAB_CURRENT) == 0 || is_no_thread(thread)))
+        return page_freed(a, slice, (uint32_t)word);
     const uint32_t frees = load_relaxed(&thread->frees) + 1;
-    if (UNLIKELY((own & SLAB_CURRENT) == 0 || is_no_thread(thread) || frees >= FREES_AT_ONCE))
+    if (UNLIKELY(frees >= FREES_AT_ONCE))
         return page_freed(a, slice, (uint32_t)word);
     store_relaxed(&thread->frees, frees);
     return HSHM_OK;
