@@ -50,6 +50,7 @@
 enum {
     LARGER_CLASSES = 16,
     SEQUENCE_TRIES = 8, /* restarted so often, it is a debugger that steps: then the way without home */
+    TRIES_MAX = 1000,   /* slabs in a row that gave no block: the tables of a damaged region lead in circles */
     FULL_SHARE = 8,     /* a slab counts as full until one of so many blocks is free                     */
     FREES_AT_ONCE = 64, /* counted by a thread for itself before the region hears of them               */
     TIDY_MS = 500       /* so often somebody looks for slabs that are kept for nothing                  */
@@ -551,7 +552,7 @@ static NO_INLINE void *
 take_slowly(hshm_allocator *a, uint32_t class)
 {
     const struct slab_heap *h = &a->slab;
-    for (int tries = 0;; tries++) {
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
         const struct here here = here_at(a, tries < SEQUENCE_TRIES);
         const uint64_t current = load_acquire(&shard_at(h, here.shard)->current[class]);
         if (current - 1 < h->count) {
@@ -564,6 +565,7 @@ take_slowly(hshm_allocator *a, uint32_t class)
         if (!replace_current(a, here, class, current))
             return NULL;
     }
+    return NULL;
 }
 
 /* ---- when there is no room ---- */

@@ -327,7 +327,8 @@ slab_realloc(hshm_allocator *a, void *addr, size_t size)
     }
     if (moved == NULL)
         return NULL;
-    memcpy(moved, addr, min_u64(size, place.size));
+    /* In a damaged region the two may overlap. */
+    memmove(moved, addr, min_u64(size, place.size));
     (void)hshm_free(a, addr);
     return moved;
 }
