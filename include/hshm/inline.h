@@ -64,7 +64,7 @@ struct hshm_inline_record {
 
 /* The calling thread's entry for this heap. */
 static inline const struct hshm_inline_thread *
-hshm_inline_thread(const struct hshm_allocator_base *view)
+hshm_inline_entry(const struct hshm_allocator_base *view)
 {
     return (const struct hshm_inline_thread *)(const void *)((const char *)__builtin_thread_pointer() +
                                                              (intptr_t)view->thread_off);
@@ -121,6 +121,8 @@ hshm_inline_take(struct hshm_inline_bin *bin, void **ret_block)
     bin->ready = rest;
     hshm_inline_clear(bin->word, ready ^ rest);
     *ret_block = bin->base + (uint32_t)__builtin_ctzll(ready) * bin->size;
+    if (*ret_block == NULL)
+        __builtin_unreachable(); /* spares the caller's own look */
     return true;
 }
 
@@ -163,7 +165,7 @@ hshm_inline_give(const struct hshm_allocator_base *view, const void *addr)
     unsigned char *at = view->records + slice * view->record_size;
     struct hshm_inline_record *record = (struct hshm_inline_record *)(void *)at;
     /* Relaxed: if it says "mine", this thread wrote it.  It says more after another thread freed a block of the slab. */
-    if (__builtin_expect(__atomic_load_n(&record->own, __ATOMIC_RELAXED) != (uint32_t)hshm_inline_thread(view)->me, 0))
+    if (__builtin_expect(__atomic_load_n(&record->own, __ATOMIC_RELAXED) != (uint32_t)hshm_inline_entry(view)->me, 0))
         return HSHM_INLINE_REST;
     uint64_t inside;
     const uint64_t block = hshm_inline_multiply((uint16_t)(uintptr_t)addr, record->reciprocal, &inside);
@@ -185,7 +187,7 @@ hshm_malloc_inline(hshm_allocator *allocator, size_t size)
     if (__builtin_expect(size <= HSHM_INLINE_MAX, 1)) {
         const size_t units = (size + (1u << HSHM_INLINE_UNIT_SHIFT) - 1) >> HSHM_INLINE_UNIT_SHIFT;
         void *block;
-        if (__builtin_expect(hshm_inline_take(hshm_inline_thread(view)->heap->direct[units], &block), 1))
+        if (__builtin_expect(hshm_inline_take(hshm_inline_entry(view)->heap->direct[units], &block), 1))
             return block;
     }
     return hshm_malloc(allocator, size);

@@ -73,7 +73,7 @@ static_assert(offsetof(struct page_thread, fast) == 0, "thread_table.c knows the
 static struct page_thread *
 thread_of(const hshm_allocator *a)
 {
-    return (struct page_thread *)(void *)hshm_inline_thread(&a->view)->heap;
+    return (struct page_thread *)(void *)hshm_inline_entry(&a->view)->heap;
 }
 
 static bool
@@ -421,7 +421,7 @@ static uint64_t
 make_slab(hshm_allocator *a, uint32_t class, struct here here)
 {
     struct claim claim;
-    if (!slab_claim(a, class, &claim))
+    if (!slab_claim(a, class, a->slab.cuts[class], &claim))
         return 0;
     const bool has_home = here.cpu != RSEQ_NO_CPU;
     slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, has_home ? here.cpu + 1 : 0, a->process), !has_home);

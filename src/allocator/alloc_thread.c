@@ -53,6 +53,7 @@ enum {
     SPARE_SLICES_FREE = 64, /* ... and this many slices whatever is in use                     */
     IDLE_HEAPS = 8,         /* private parts of ended threads, kept for the next ones          */
     CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
+    FEW_SLABS = 8,          /* of a class: then its next slabs are larger                      */
     FILLING_SHARE = 8,      /* one of so many blocks free: the slab is worth a turn            */
     LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
     TIDY_REFILLS = 1024,    /* so often a thread looks for slabs that it keeps for nothing     */
@@ -92,6 +93,7 @@ struct thread_heap {
     struct hshm_inline_bin bins[CLASSES_MAX];
     struct slab *current[CLASSES_MAX];
     struct slab_queue queues[CLASSES_MAX];
+    uint32_t slabs[CLASSES_MAX]; /* how many it owns */
     hshm_allocator *a;
     struct slab_thread *shared;
     _Atomic uint64_t *mail;
@@ -174,14 +176,19 @@ take_description(struct thread_heap *heap)
 static void
 drop_description(struct thread_heap *heap, struct slab *slab)
 {
+    if (slab->blocks != 0)
+        heap->slabs[slab->class]--;
+    slab->blocks = 0;
     slab->place = PLACE_UNUSED;
     slab->next = heap->unused;
     heap->unused = slab;
 }
 
 static void
-describe(struct slab *slab, const struct slab_heap *h, uint64_t slice, uint64_t slices, uint32_t class)
+describe(struct thread_heap *heap, struct slab *slab, uint64_t slice, uint64_t slices, uint32_t class)
 {
+    const struct slab_heap *h = &heap->a->slab;
+    heap->slabs[class]++;
     slab->record = record_of(h, slice);
     slab->bits = bits_of(slab->record);
     slab->remote = remote_of(h, slab->record);
@@ -522,7 +529,7 @@ adopt_slice(struct thread_heap *heap, uint64_t slice, uint32_t class)
         drop_description(heap, slab);
         return NULL;
     }
-    describe(slab, h, slice, slice_count(found), class);
+    describe(heap, slab, slice, slice_count(found), class);
     for (uint32_t word = 0; word < slab->words; word++)
         store_relaxed(&slab->bits[word], load_relaxed(&slab->bits[word]) & word_mask(word, slab->blocks));
     record->left = record->left_from = LEFT_UNCOUNTED;
@@ -553,11 +560,13 @@ make_slab(struct thread_heap *heap, uint32_t class)
     struct slab *slab = take_description(heap);
     if (slab == NULL)
         return NULL;
-    if (!take_spare(heap, a->slab.cuts[class].slices, 1, &claim) && !slab_claim(a, class, &claim)) {
+    const struct slab_cut cut =
+        heap->slabs[class] < FEW_SLABS ? a->slab.cuts[class] : a->slab.large_cuts[class];
+    if (!take_spare(heap, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim)) {
         drop_description(heap, slab);
         return NULL;
     }
-    describe(slab, &a->slab, claim.first, claim.count, class);
+    describe(heap, slab, claim.first, claim.count, class);
     slab_begin(a, &claim, class, own_word(heap, slab), false);
     return slab;
 }
@@ -818,7 +827,7 @@ heap_of(const hshm_allocator *a)
 {
     if (a->slab.index < 0)
         return pthread_getspecific(a->slab.key);
-    struct hshm_inline_heap *fast = hshm_inline_thread(&a->view)->heap;
+    struct hshm_inline_heap *fast = hshm_inline_entry(&a->view)->heap;
     return fast == &thread_no_heap ? NULL : (struct thread_heap *)(void *)fast;
 }
 
@@ -925,7 +934,7 @@ thread_malloc_other(hshm_allocator *a, size_t size)
     if (UNLIKELY(size > a->slab.max_size))
         return take_large(a, size, 1, &zero);
     const uint32_t class = slab_class(&a->slab, size);
-    struct hshm_inline_heap *fast = hshm_inline_thread(&a->view)->heap;
+    struct hshm_inline_heap *fast = hshm_inline_entry(&a->view)->heap;
     void *block;
     if (LIKELY(fast != &thread_no_heap &&
                hshm_inline_take(&((struct thread_heap *)(void *)fast)->bins[class], &block)))
@@ -939,7 +948,7 @@ take_small(hshm_allocator *a, size_t size)
     if (LIKELY(size <= HSHM_INLINE_MAX)) {
         const size_t units = (size + GRANULE - 1) / GRANULE;
         void *block;
-        if (LIKELY(hshm_inline_take(hshm_inline_thread(&a->view)->heap->direct[units], &block)))
+        if (LIKELY(hshm_inline_take(hshm_inline_entry(&a->view)->heap->direct[units], &block)))
             return block;
     }
     return thread_malloc_other(a, size);

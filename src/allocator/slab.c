@@ -119,10 +119,9 @@ slab_numbers(uint32_t size, uint32_t blocks)
 }
 
 bool
-slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim)
+slab_claim(hshm_allocator *a, uint32_t class, struct slab_cut cut, struct claim *ret_claim)
 {
     const struct slab_heap *h = &a->slab;
-    const struct slab_cut cut = h->cuts[class];
     if (run_claim(a, cut.slices, 1, ret_claim))
         return true;
     if (cut.slices == 1)

@@ -62,7 +62,8 @@ struct slab_heap {
 
     uint8_t small_class[SMALL_MAX / GRANULE + 1]; /* by size in granules, rounded up */
     uint32_t sizes[CLASSES_MAX];                  /* bytes of a block                */
-    struct slab_cut cuts[CLASSES_MAX];
+    struct slab_cut cuts[CLASSES_MAX];            /* of a class's first slabs        */
+    struct slab_cut large_cuts[CLASSES_MAX];      /* of a class that has many        */
 
     /* This process's threads; under the lock of thread_table.c. */
     struct thread_heap *heaps;   /* ThreadLocal  */
@@ -191,8 +192,8 @@ slab_class(const struct slab_heap *h, uint64_t size)
 }
 bool slab_class_aligned(const hshm_allocator *a, uint64_t size, uint64_t alignment, uint32_t *ret_class);
 
-/* Claim the slices of a slab for blocks of a class, a smaller one if there is no room for a good one. */
-bool slab_claim(hshm_allocator *a, uint32_t class, struct claim *ret_claim);
+/* Claim the slices of a slab for blocks of a class, a smaller one if there is no room for one so cut. */
+bool slab_claim(hshm_allocator *a, uint32_t class, struct slab_cut cut, struct claim *ret_claim);
 /* Write a new slab's record, all blocks free (in which bits), and publish it; `own` says whose it is. */
 void slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_t own, bool remote);
 /* How many blocks a slab of a class has in so many slices. */

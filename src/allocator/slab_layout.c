@@ -13,7 +13,8 @@
 
 enum {
     SLICE_SHIFT_MIN = 10, /* of slabs: with smaller slices the records would be most of it */
-    BLOCKS_WANTED = 16,   /* in a slab, if it is not too large for the heap then                   */
+    BLOCKS_LEAST = 4,     /* in a slab, if it is not too large for the heap then                   */
+    BLOCKS_WANTED = 16,   /* likewise, when a class has some slabs already                         */
     SLAB_SLICES_MAX = 64, /* 4 MiB                                                                 */
     SHARDS_MAX = 16,
     MAIL_WORDS_MAX = 64 /* as many as a slot's mail word has bits */
@@ -227,7 +228,8 @@ set_view(hshm_allocator *a, const struct geometry *g)
     h->index = -1;
     for (uint32_t class = 0; class < h->classes; class++) {
         h->sizes[class] = (uint32_t)(units_of_class(class) << h->block_shift);
-        h->cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_WANTED, most_slices_of_slab(h->count));
+        h->cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_LEAST, most_slices_of_slab(h->count));
+        h->large_cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_WANTED, most_slices_of_slab(h->count));
     }
     for (size_t granules = 0; granules < COUNTOF(h->small_class); granules++)
         h->small_class[granules] = (uint8_t)slab_class(h, granules * GRANULE);

@@ -175,8 +175,13 @@ private_regions_are_aligned_by_their_size(void **state)
         options.commit = commits[i / 4];
         make_with(&stage, row_of(state), wanted[i % 4].size, &options);
         assert_true(base_is_aligned(&stage, wanted[i % 4].alignment));
-        make_heap_on(&stage);
-        assert_non_null(hshm_malloc(stage.heap, 16));
+        /* Heaps of slabs need more than the smallest region. */
+        const bool small = wanted[i % 4].size < 16 * PAGE;
+        if (!small || row_of(state)->allocator == HSHM_ALLOCATOR_STACK ||
+            row_of(state)->allocator == HSHM_ALLOCATOR_MALLOC) {
+            make_heap_on(&stage);
+            assert_non_null(hshm_malloc(stage.heap, 16));
+        }
         stage_end(&stage);
     }
 }
