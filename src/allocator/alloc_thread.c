@@ -56,7 +56,8 @@ enum {
     FEW_SLABS = 8,          /* of a class: then its next slabs are larger                      */
     FILLING_SHARE = 8,      /* one of so many blocks free: the slab is worth a turn            */
     LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
-    TIDY_REFILLS = 1024,    /* so often a thread looks for slabs that it keeps for nothing     */
+    TIDY_WORK = 1024,       /* after so many refills a thread looks what it keeps in vain      */
+    SLICE_WORK = 4,         /* ... of which a slice of a new slab or large block counts so many */
     ADOPTIONS_AT_ONCE = 64, /* orphans looked at before a new slab is made instead             */
     OWN_SLOT_SHIFT = 8,
     OWN_INDEX_SHIFT = 32
@@ -108,7 +109,7 @@ struct thread_heap {
     struct claim spare[SPARES]; /* see keep() */
     uint32_t spares;
     uint64_t spare_slices;
-    uint32_t refills; /* since it was tidied last */
+    uint64_t work; /* since it was tidied last */
 
     struct thread_heap *next; /* in the handle's list */
     struct thread_heap **back;
@@ -566,6 +567,8 @@ make_slab(struct thread_heap *heap, uint32_t class)
         drop_description(heap, slab);
         return NULL;
     }
+    heap->work += claim.count * SLICE_WORK; /* tidied with the next refill: this one is about to use what it finds */
+    run_trim_by_age(a);
     describe(heap, slab, claim.first, claim.count, class);
     slab_begin(a, &claim, class, own_word(heap, slab), false);
     return slab;
@@ -633,35 +636,51 @@ find_slab(struct thread_heap *heap, uint32_t class)
     return slab != NULL ? slab : make_slab(heap, class);
 }
 
+static void
+let_go(struct thread_heap *heap, struct slab *slab)
+{
+    set_left(heap, slab, 0);
+    (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
+    drop_description(heap, slab);
+}
+
 /*
- * For each class that it ever used a thread may keep an empty slab or two, for a block that comes soon.  If none came, they are
- * let go; they would add up to tens of MiB.
+ * For each class that it ever used a thread may keep an empty slab or two, for a block that comes soon, and slices for the next
+ * slabs.  What was kept in vain is let go; it would add up to tens of MiB.  One walk over the classes for each TIDY_WORK.
  */
 static NO_INLINE void
 tidy(struct thread_heap *heap)
 {
-    heap->refills = 0;
+    heap->work = 0;
     run_trim_by_age(heap->a);
+    give_spares_back(heap);
     for (uint32_t class = 0; class < heap->a->slab.classes; class++) {
         struct slab *current = heap->current[class];
         if (current != NULL && live_blocks(current) == 0) {
             no_bin(heap, current);
-            retire(heap, current);
+            let_go(heap, current);
         }
         struct slab *queued = heap->queues[class].first;
         if (queued != NULL && live_blocks(queued) == 0) {
             dequeue(heap, queued);
-            retire(heap, queued);
+            let_go(heap, queued);
         }
     }
+}
+
+static void
+note_work(struct thread_heap *heap, uint64_t work)
+{
+    heap->work += work;
+    if (UNLIKELY(heap->work >= TIDY_WORK))
+        tidy(heap);
 }
 
 /* The bin has run out.  False when there is no memory. */
 static bool
 refill(struct thread_heap *heap, uint32_t class)
 {
-    if (UNLIKELY(++heap->refills >= TIDY_REFILLS))
-        tidy(heap);
+    note_work(heap, 1);
     for (int desperate = 0; desperate < 3;) {
         if (load_relaxed(&heap->shared->mail) != 0)
             read_mail(heap);
@@ -914,6 +933,9 @@ take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
 {
     struct thread_heap *heap = heap_or_new(a);
     struct claim claim;
+    if (heap != NULL)
+        note_work(heap, (size >> a->slab.shift) * SLICE_WORK);
+    run_trim_by_age(a);
     if (heap != NULL && large_fits(a, size, alignment) &&
         take_spare(heap, large_slices(&a->slab, size), alignment, &claim)) {
         *ret_zero = false;

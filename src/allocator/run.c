@@ -103,9 +103,8 @@ subtract(_Atomic uint64_t *counter, uint64_t n)
 }
 
 static void
-note_taken(const struct slab_heap *h, uint64_t end, uint64_t count, uint64_t dirty)
+note_taken(const struct slab_heap *h, uint64_t count, uint64_t dirty)
 {
-    raise_to(&h->root->high, end);
     raise_to(&h->root->peak, atomic_fetch_add(&h->root->used, count) + count);
     if (dirty != 0)
         subtract(&h->root->dirty, dirty);
@@ -134,6 +133,8 @@ claim_row(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_c
 {
     struct slab_heap *h = &a->slab;
     uint64_t dirty = 0;
+    /* First: recovery looks below it for the claims of the dead. */
+    raise_to(&h->root->high, first + count);
     for (uint64_t i = 0; i < count; i++) {
         bool was_dirty;
         if (!claim_slice(a, first + i, &was_dirty)) {
@@ -147,7 +148,7 @@ claim_row(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_c
         dirty += was_dirty;
     }
     set_taken(h, first, count, true);
-    note_taken(h, first + count, count, dirty);
+    note_taken(h, count, dirty);
     *ret_claim = (struct claim){ first, count, dirty == 0 };
     return true;
 }
@@ -289,7 +290,7 @@ claim_dirty_below(hshm_allocator *a, uint64_t end, uint64_t most)
         count++;
     }
     if (count > 0)
-        note_taken(h, end, count, count);
+        note_taken(h, count, count);
     return count;
 }
 

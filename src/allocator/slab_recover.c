@@ -215,12 +215,12 @@ drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t high = run_high(h);
-    for (uint64_t i = 1; slice + i < high; i++) {
-        const uint64_t rest = load_seq_cst(&h->slices[slice + i]);
-        if (slice_state(rest) != SLICE_REST || slice_count(rest) != i)
-            break;
-        run_drop(a, slice + i, rest);
-    }
+    uint64_t count = 1;
+    while (slice + count < high && load_seq_cst(&h->slices[slice + count]) == slice_make(SLICE_REST, 0, count))
+        count++;
+    /* Downwards: if this is killed too, what is left is a claim with further slices still. */
+    while (--count > 0)
+        run_drop(a, slice + count, slice_make(SLICE_REST, 0, count));
     run_drop(a, slice, found);
 }
 
