@@ -214,6 +214,8 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
         return broken(a, seen->slice, "a slab of a thread slot that nobody has");
     if (owner == 0 && has_free && !is_on_shelf(h, seen->class, 0, seen->slice))
         return broken(a, seen->slice, "an orphan with free blocks is on no shelf");
+    if (owner == 0 && !has_free && load_relaxed(&seen->record->log) != 0)
+        return broken(a, seen->slice, "an orphan whose first free block would not be told of");
     return HSHM_OK;
 }
 
@@ -265,6 +267,8 @@ check_rest(const hshm_allocator *a, uint64_t slice, uint64_t count)
     for (uint64_t i = 1; i < count; i++) {
         if (load_relaxed(&h->slices[slice + i]) != slice_make(SLICE_REST, 0, i))
             return broken(a, slice + i, "a slab or run that is interrupted");
+        if (load_relaxed(&record_of(h, slice + i)->own) != 0)
+            return broken(a, slice + i, "a further slice of a slab or run that is owned by itself");
     }
     return HSHM_OK;
 }
