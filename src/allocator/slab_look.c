@@ -90,9 +90,11 @@ visit_run(const hshm_allocator *a, uint64_t slice, uint64_t found, hshm_visit_fn
     const struct slab_heap *h = &a->slab;
     uint64_t skip;
     const uint64_t size = see_run(h, slice, found, &skip);
+    if (size == 0)
+        return 0;
     const uint64_t off = (slice << h->shift) + skip;
     const hshm_block block = { h->data + off, a->layout.data_off + off, size };
-    return size == 0 ? 0 : fn(&block, arg);
+    return fn(&block, arg);
 }
 
 hshm_status
