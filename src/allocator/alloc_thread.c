@@ -1121,9 +1121,11 @@ find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, ui
     if ((uint32_t)own != (uint32_t)heap->me || index >= slab_limit(heap))
         return NULL;
     struct slab *slab = slab_at(heap, index);
+    if (slab->place == PLACE_UNUSED || slab->slice != slice)
+        return NULL; /* of a damaged region, or of a slab that was */
     uint64_t rest;
     const uint64_t block = hshm_inline_multiply(off - (slice << h->shift), slab->record->reciprocal, &rest);
-    if (slab->slice != slice || rest >= slab->record->limit || block >= slab->blocks)
+    if (rest >= slab->record->limit || block >= slab->blocks)
         return NULL;
     *ret_block = (uint32_t)block;
     return slab;

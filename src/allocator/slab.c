@@ -74,7 +74,8 @@ slab_find(const hshm_allocator *a, const void *addr, struct block_place *ret_pla
     /* Each field once; and only a division, because a foreign region's reciprocal may be anything. */
     const uint32_t size = load_relaxed(&place.record->size);
     const uint32_t blocks = min_u32(load_relaxed(&place.record->blocks), h->words * WORD_BITS);
-    if (size == 0 || inside % size != 0 || inside / size >= blocks)
+    if (size == 0 || inside % size != 0 || inside / size >= blocks ||
+        inside + size > slice_count(place.found) << h->shift)
         return false;
     place.block = (uint32_t)(inside / size);
     place.size = size;

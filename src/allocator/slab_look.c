@@ -90,9 +90,11 @@ visit_run(const hshm_allocator *a, uint64_t slice, uint64_t found, hshm_visit_fn
     const struct slab_heap *h = &a->slab;
     uint64_t skip;
     const uint64_t size = see_run(h, slice, found, &skip);
+    if (size == 0)
+        return 0;
     const uint64_t off = (slice << h->shift) + skip;
     const hshm_block block = { h->data + off, a->layout.data_off + off, size };
-    return size == 0 ? 0 : fn(&block, arg);
+    return fn(&block, arg);
 }
 
 hshm_status
@@ -208,12 +210,16 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
     const uint64_t owner = own >> 8 & 0xffffff;
     if ((own & SLAB_IS) == 0 || (own & SLAB_LOCKED) != 0)
         return broken(a, seen->slice, "a slab that is none, or that somebody has locked");
+    if (owner == 0 && own != SLAB_IS)
+        return broken(a, seen->slice, "an orphan that nobody would take for one");
     if (owner > h->thread_slots)
         return broken(a, seen->slice, "a slab of a thread slot that there is not");
     if (owner != 0 && load_relaxed(&h->threads[owner - 1].owner) == 0)
         return broken(a, seen->slice, "a slab of a thread slot that nobody has");
     if (owner == 0 && has_free && !is_on_shelf(h, seen->class, 0, seen->slice))
         return broken(a, seen->slice, "an orphan with free blocks is on no shelf");
+    if (owner == 0 && !has_free && load_relaxed(&seen->record->log) != 0)
+        return broken(a, seen->slice, "an orphan whose first free block would not be told of");
     return HSHM_OK;
 }
 
@@ -265,6 +271,8 @@ check_rest(const hshm_allocator *a, uint64_t slice, uint64_t count)
     for (uint64_t i = 1; i < count; i++) {
         if (load_relaxed(&h->slices[slice + i]) != slice_make(SLICE_REST, 0, i))
             return broken(a, slice + i, "a slab or run that is interrupted");
+        if (load_relaxed(&record_of(h, slice + i)->own) != 0)
+            return broken(a, slice + i, "a further slice of a slab or run that is owned by itself");
     }
     return HSHM_OK;
 }

@@ -4,7 +4,7 @@
  * An input is
  *     byte  0       flags, see below
  *     bytes 1..24   the script: what to do with the heap, one step a byte
- *     bytes 25..    the region, at most 8 KiB of it
+ *     bytes 25..    the region, at most 16 KiB of it
  *
  * The region's bytes are attached as an array that ends where its allocation ends, so that the address sanitizer sees
  * the first byte beyond it.  What is demanded besides:
@@ -32,7 +32,7 @@ enum {
     FLAG_SCRIBBLE = 1 << 4,  /* let the script overwrite control data, as a hostile process that is attached */
 
     SCRIPT_SIZE = 24,
-    IMAGE_MAX = 8192,
+    IMAGE_MAX = 16384,
     KEPT = 16 /* addresses that the script works on */
 };
 
@@ -99,16 +99,42 @@ static size_t
 some_size(uint8_t argument)
 {
     static const size_t sizes[16] = {
-        0, 1, 16, 17, 48, 100, 255, 512, 513, 1024, 2048, 4000, (size_t)1 << 40, SIZE_MAX / 2, SIZE_MAX - 15, SIZE_MAX
+        0, 1, 16, 17, 48, 100, 9000, 512, 513, 1024, 2048, 4000, (size_t)1 << 40, SIZE_MAX / 2, SIZE_MAX - 15, SIZE_MAX
     };
     return sizes[argument & 15];
 }
 
+static bool
+is_stack(const struct run *run)
+{
+    return hshm_allocator_kind_of(run->heap) == HSHM_ALLOCATOR_STACK;
+}
+
 /* ---- looking ---- */
+
+/* Heaps of slabs are checked as far as they were ever used.  What comes after has to be free, or it is not whole for long. */
+static bool
+never_used_is_free(const struct slab_heap *h)
+{
+    const uint64_t high = atomic_load(&h->root->high);
+    for (uint64_t slice = high; slice < h->count; slice++) {
+        if (!slice_is_free(atomic_load(&h->slices[slice])) || atomic_load(&record_of(h, slice)->own) != 0 ||
+            (atomic_load(&h->taken[slice / 64]) >> slice % 64 & 1) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool
+is_whole(struct run *run)
+{
+    return allocator_check(run->heap) == HSHM_OK && (is_stack(run) || never_used_is_free(&run->heap->slab));
+}
 
 struct visit {
     struct run *run;
-    const unsigned char *end; /* of the block before */
+    const unsigned char *end; /* of the block before                                                     */
+    bool in_order;            /* one after the other; slabs of a damaged heap may lie on each other      */
     uint64_t blocks, bytes;
 };
 
@@ -117,7 +143,7 @@ visit_block(const hshm_block *block, void *arg)
 {
     struct visit *visit = arg;
     DEMAND(block->size > 0 && inside(visit->run, block->addr, block->size));
-    DEMAND(visit->end == NULL || visit->end <= (const unsigned char *)block->addr);
+    DEMAND(visit->end == NULL || visit->end <= (const unsigned char *)block->addr || !visit->in_order);
     DEMAND(hshm_to_off(visit->run->heap, block->addr) == block->off);
     read_bytes(block->addr, block->size);
     keep(visit->run, block->addr);
@@ -130,14 +156,15 @@ visit_block(const hshm_block *block, void *arg)
 static void
 look_at_blocks(struct run *run)
 {
-    struct visit visit = { .run = run };
+    struct visit visit = { .run = run, .in_order = is_stack(run) || run->whole };
     DEMAND(hshm_visit_blocks(run->heap, visit_block, &visit) == HSHM_OK);
     hshm_stats stats = HSHM_STATS_INIT;
     DEMAND(hshm_stats_get(run->heap, &stats) == HSHM_OK);
     DEMAND(stats.live_blocks == visit.blocks && stats.live_bytes == visit.bytes);
     DEMAND(stats.region_bytes <= run->size && stats.data_bytes <= stats.region_bytes);
     DEMAND(stats.used_bytes <= stats.data_bytes && stats.peak_bytes <= stats.data_bytes);
-    DEMAND(stats.live_bytes <= stats.used_bytes && stats.largest_free <= stats.data_bytes - stats.used_bytes);
+    DEMAND(stats.live_bytes <= stats.used_bytes || !visit.in_order);
+    DEMAND(stats.largest_free <= stats.data_bytes - stats.used_bytes);
 }
 
 static void
@@ -187,7 +214,11 @@ look_at_backend(struct run *run)
 static void
 look(struct run *run)
 {
-    DEMAND(hshm_allocator_kind_of(run->heap) == HSHM_ALLOCATOR_STACK);
+    const hshm_allocator_kind kind = hshm_allocator_kind_of(run->heap);
+    DEMAND(kind == HSHM_ALLOCATOR_STACK || kind == HSHM_ALLOCATOR_SCALABLE_PAGE || kind == HSHM_ALLOCATOR_THREAD_LOCAL);
+    const bool whole = is_whole(run);
+    DEMAND(whole || !run->whole || (run->flags & FLAG_SCRIBBLE) != 0);
+    run->whole = whole;
     look_at_backend(run);
     look_at_blocks(run);
 
@@ -200,7 +231,7 @@ look(struct run *run)
     }
 
     hshm_stack_height height = 0;
-    DEMAND(hshm_stack_mark(run->heap, &height) == HSHM_OK);
+    DEMAND(hshm_stack_mark(run->heap, &height) == (is_stack(run) ? HSHM_OK : HSHM_E_KIND));
     DEMAND(height <= run->size / 16);
 
     for (size_t i = 0; i < KEPT; i++)
@@ -210,9 +241,6 @@ look(struct run *run)
         look_at_offset(run, (hshm_off)run->script[i] * 31);
         look_at_offset(run, UINT64_MAX - run->script[i]);
     }
-    const bool whole = allocator_check(run->heap) == HSHM_OK;
-    DEMAND(whole || !run->whole || (run->flags & FLAG_SCRIBBLE) != 0);
-    run->whole = whole;
 }
 
 /* ---- changing ---- */
@@ -267,16 +295,41 @@ static void
 rewind_stack(struct run *run, uint8_t argument)
 {
     hshm_stack_height height = 0;
+    if (!is_stack(run)) {
+        DEMAND(hshm_stack_rewind(run->heap, argument) == HSHM_E_KIND);
+        return;
+    }
     DEMAND(hshm_stack_mark(run->heap, &height) == HSHM_OK);
     const hshm_status status =
         hshm_stack_rewind(run->heap, argument == 15 ? UINT64_MAX / 2 + 1 : height * argument / 12);
     DEMAND(status == HSHM_OK || status == HSHM_E_INVAL);
 }
 
-/* What a hostile process could store while we are attached: into the header, the table, or the top. */
+/* What a hostile process could store into the tables of slabs while we are attached. */
+static void
+scribble_slabs(struct run *run, uint8_t argument)
+{
+    static const uint64_t values[] = { 0, 1, 3, 0x1000003, 0x2000004, 0x1000005, UINT64_MAX, 0x105, 0x101, 0x10000000 };
+    const struct slab_heap *h = &run->heap->slab;
+    const uint64_t pattern = UINT64_C(0x9e3779b97f4a7c15) * (argument + run->script[1] * UINT64_C(16) + UINT64_C(1));
+    const uint64_t value = argument < sizeof values / sizeof values[0] ? values[argument] : pattern;
+    const uint64_t words = run->heap->layout.table_size / sizeof(uint64_t);
+    if (argument % 4 == 3) /* the root's words that change */
+        atomic_store((_Atomic uint64_t *)(void *)h->root + 8 + pattern % 24, value);
+    else
+        atomic_store((_Atomic uint64_t *)(void *)h->slices + (pattern >> 8) % words, value);
+}
+
+/* The same for the header, the table, or the top of a stack. */
 static void
 scribble(struct run *run, uint8_t argument)
 {
+    if (argument == 15)
+        memset(run->bytes, 0xff, sizeof(struct region_header) < run->size ? sizeof(struct region_header) : run->size);
+    if (!is_stack(run)) {
+        scribble_slabs(run, argument);
+        return;
+    }
     static const uint64_t tops[] = { 1, 3, 63, 65, 0, 127, 1024, UINT64_MAX, UINT64_MAX - 1, (uint64_t)1 << 63 };
     const size_t count = sizeof tops / sizeof tops[0];
     if (argument < count) {
@@ -286,8 +339,6 @@ scribble(struct run *run, uint8_t argument)
     const uint64_t words = run->heap->layout.table_size / sizeof(stack_word);
     const uint64_t pattern = UINT64_C(0x9e3779b97f4a7c15) * (argument + run->script[0] + UINT64_C(1));
     atomic_store(&run->heap->codes[pattern % words], pattern);
-    if (argument == 15)
-        memset(run->bytes, 0xff, sizeof(struct region_header) < run->size ? sizeof(struct region_header) : run->size);
 }
 
 static void
@@ -331,7 +382,7 @@ step(struct run *run, uint8_t code)
         rewind_stack(run, argument);
         break;
     case 14:
-        DEMAND(hshm_stack_reset(run->heap) == HSHM_OK);
+        DEMAND(hshm_stack_reset(run->heap) == (is_stack(run) ? HSHM_OK : HSHM_E_KIND));
         break;
     default:
         if (run->flags & FLAG_SCRIBBLE)
@@ -354,14 +405,15 @@ static void
 try_to_change(struct run *run)
 {
     hshm_stack_height height = 0;
-    DEMAND(hshm_stack_mark(run->heap, &height) == HSHM_OK);
+    const hshm_status refused = is_stack(run) ? HSHM_E_PERM : HSHM_E_KIND;
+    DEMAND(hshm_stack_mark(run->heap, &height) == (is_stack(run) ? HSHM_OK : HSHM_E_KIND));
     for (size_t i = 0; i < KEPT; i++) {
         DEMAND(hshm_free(run->heap, run->kept[i]) == HSHM_E_PERM);
         DEMAND(hshm_realloc(run->heap, run->kept[i], i * 16) == NULL);
     }
     DEMAND(hshm_malloc(run->heap, 1) == NULL && hshm_aligned_alloc(run->heap, 64, 1) == NULL);
     DEMAND(hshm_calloc(run->heap, 1, 1) == NULL);
-    DEMAND(hshm_stack_rewind(run->heap, height) == HSHM_E_PERM && hshm_stack_reset(run->heap) == HSHM_E_PERM);
+    DEMAND(hshm_stack_rewind(run->heap, height) == refused && hshm_stack_reset(run->heap) == refused);
     DEMAND(hshm_trim(run->heap, 0, NULL) == HSHM_E_PERM);
 }
 

@@ -4,11 +4,12 @@
  *     helper_seeds FOLDER
  *
  * Stack heaps of several sizes, empty, with blocks, with free room between blocks, with a custom header, with one slot;
- * a region without a heap; one that is cut off.  Each with some scripts.  What differs from run to run (ids, times) is
+ * heaps of slabs, left and still in use; a region without a heap; one that is cut off.  Each with some scripts.  What differs from run to run (ids, times) is
  * set to constants, so the same files come out every time.
  */
 #include <hshm/hshm.h>
 
+#include <sched.h>
 #include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 
 #include "format/region_format.h"
 
-enum { IMAGE_MAX = 8192, SCRIPT_SIZE = 24 };
+enum { IMAGE_MAX = 16384, SCRIPT_SIZE = 24 };
 
 static const char *folder;
 static alignas(64) unsigned char image[IMAGE_MAX];
@@ -90,6 +91,22 @@ write_seeds(const char *what, size_t size)
 }
 
 static hshm_allocator *
+make_kind(hshm_allocator_kind kind, size_t size, uint32_t slots, size_t custom_size, size_t min_block)
+{
+    static const hshm_allocator_id id = { 1, 0 };
+    hshm_allocator *heap = NULL;
+    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+    hshm_allocator_options allocator = HSHM_ALLOCATOR_OPTIONS_INIT;
+    options.array = image;
+    options.slots = slots;
+    allocator.min_block = min_block;
+    memset(image, 0, sizeof image);
+    expect(hshm_backend_create(NULL, 1, HSHM_BACKEND_ARRAY, size, "seed", &options, NULL) == HSHM_OK, "create");
+    expect(hshm_allocator_create(NULL, 1, id, kind, custom_size, &allocator, &heap) == HSHM_OK, "heap");
+    return heap;
+}
+
+static hshm_allocator *
 make(size_t size, uint32_t slots, size_t custom_size, bool with_heap)
 {
     static const hshm_allocator_id id = { 1, 0 };
@@ -130,6 +147,36 @@ fill(hshm_allocator *heap, size_t limit, bool with_holes)
         expect(hshm_free(heap, blocks[i]) == HSHM_OK, "free");
 }
 
+static void
+make_slabs(hshm_allocator_kind kind, const char *name)
+{
+    static const size_t sizes[] = { 4096, 8192, 16384 };
+    char what[64];
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        (void)snprintf(what, sizeof what, "%s_holes", name);
+        fill(make_kind(kind, sizes[i], 2, 40, 0), sizes[i] / 4, true);
+        finish(what, sizes[i]);
+    }
+    (void)snprintf(what, sizeof what, "%s_run", name);
+    hshm_allocator *heap = make_kind(kind, 16384, 2, 0, 0);
+    expect(hshm_malloc(heap, 8193) != NULL, "run");
+    fill(heap, 1000, true);
+    finish(what, 16384);
+    (void)snprintf(what, sizeof what, "%s_coarse", name);
+    fill(make_kind(kind, 16384, 2, 0, 256), 3000, true);
+    finish(what, 16384);
+
+    /* As it is while its process is at work. */
+    static unsigned char in_use[IMAGE_MAX];
+    (void)snprintf(what, sizeof what, "%s_in_use", name);
+    heap = make_kind(kind, 8192, 2, 0, 0);
+    fill(heap, 2000, true);
+    memcpy(in_use, image, sizeof image);
+    expect(hshm_backend_detach(NULL, 1) == HSHM_OK, "detach");
+    memcpy(image, in_use, sizeof image);
+    write_seeds(what, 8192);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -139,6 +186,11 @@ main(int argc, char **argv)
         return 2;
     }
     folder = argv[1];
+    /* Where ScalablePage's slabs are at home is written into them: on the first processor, always. */
+    cpu_set_t first;
+    CPU_ZERO(&first);
+    CPU_SET(0, &first);
+    expect(sched_setaffinity(0, sizeof first, &first) == 0, "needs the first processor");
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         (void)make(sizes[i], 0, 0, true);
         finish("empty", sizes[i]);
@@ -149,6 +201,8 @@ main(int argc, char **argv)
     }
     fill(make(4096, 3, 100, true), 1000, true);
     finish("custom", 4096);
+    make_slabs(HSHM_ALLOCATOR_SCALABLE_PAGE, "page");
+    make_slabs(HSHM_ALLOCATOR_THREAD_LOCAL, "thread");
     (void)make(1024, 0, 0, false);
     finish("no_heap", 1024);
     fill(make(4096, 0, 0, true), 1000, true);
