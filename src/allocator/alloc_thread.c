@@ -49,8 +49,8 @@
 
 enum {
     SPARES = 16,            /* emptied slabs and freed large blocks, kept by a thread          */
-    SPARE_SHARE = 8,        /* ... of which all have at most so much of what is in use         */
-    SPARE_SLICES_FREE = 64, /* ... and this many slices whatever is in use                     */
+    SPARE_SHARE = 16,       /* ... of which all have at most so much of what is in use         */
+    SPARE_SLICES_FREE = 48, /* ... and this many slices whatever is in use                     */
     IDLE_HEAPS = 8,         /* private parts of ended threads, kept for the next ones          */
     CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
     FEW_SLABS = 8,          /* of a class: then its next slabs are larger                      */

@@ -210,7 +210,7 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
     const uint64_t owner = own >> 8 & 0xffffff;
     if ((own & SLAB_IS) == 0 || (own & SLAB_LOCKED) != 0)
         return broken(a, seen->slice, "a slab that is none, or that somebody has locked");
-    if (owner == 0 && own != SLAB_IS)
+    if (owner == 0 && (own & ~(uint64_t)SLAB_NEWS) != SLAB_IS)
         return broken(a, seen->slice, "an orphan that nobody would take for one");
     if (owner > h->thread_slots)
         return broken(a, seen->slice, "a slab of a thread slot that there is not");
