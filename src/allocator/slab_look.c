@@ -210,7 +210,7 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
     const uint64_t owner = own >> 8 & 0xffffff;
     if ((own & SLAB_IS) == 0 || (own & SLAB_LOCKED) != 0)
         return broken(a, seen->slice, "a slab that is none, or that somebody has locked");
-    if (owner == 0 && own != SLAB_IS)
+    if (owner == 0 && (own & ~(uint64_t)SLAB_NEWS) != SLAB_IS)
         return broken(a, seen->slice, "an orphan that nobody would take for one");
     if (owner > h->thread_slots)
         return broken(a, seen->slice, "a slab of a thread slot that there is not");
@@ -218,7 +218,7 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
         return broken(a, seen->slice, "a slab of a thread slot that nobody has");
     if (owner == 0 && has_free && !is_on_shelf(h, seen->class, 0, seen->slice))
         return broken(a, seen->slice, "an orphan with free blocks is on no shelf");
-    if (owner == 0 && !has_free && load_relaxed(&seen->record->log) != 0)
+    if (owner == 0 && !has_free && (own & SLAB_NEWS) != 0)
         return broken(a, seen->slice, "an orphan whose first free block would not be told of");
     return HSHM_OK;
 }
