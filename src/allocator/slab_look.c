@@ -218,7 +218,7 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
         return broken(a, seen->slice, "a slab of a thread slot that nobody has");
     if (owner == 0 && has_free && !is_on_shelf(h, seen->class, 0, seen->slice))
         return broken(a, seen->slice, "an orphan with free blocks is on no shelf");
-    if (owner == 0 && !has_free && load_relaxed(&seen->record->log) != 0)
+    if (owner == 0 && !has_free && (own & SLAB_NEWS) != 0)
         return broken(a, seen->slice, "an orphan whose first free block would not be told of");
     return HSHM_OK;
 }
