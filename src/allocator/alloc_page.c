@@ -287,8 +287,11 @@ take_word(const struct slab_heap *h, struct slab_record *record, uint64_t locked
     if (shared != 0 && !cas_seq_cst(&remote_of(h, record)[word], &shared, 0))
         return false;
     const struct rseq_guard guard = guard_of(record, locked);
-    if (home == 0 || (page_own_home(locked) == rseq_cpu() + 1 &&
-                      rseq_empty(rseq_cpu(), guard, &bits_of(record)[word], home) == RSEQ_DONE))
+    enum rseq_result done = home == 0 ? RSEQ_DONE : RSEQ_AGAIN;
+    /* Again, if it was only interrupted: nobody might come by a second time. */
+    for (int tries = 0; done == RSEQ_AGAIN && tries < SEQUENCE_TRIES && page_own_home(locked) == rseq_cpu() + 1; tries++)
+        done = rseq_empty(rseq_cpu(), guard, &bits_of(record)[word], home);
+    if (done == RSEQ_DONE)
         return true;
     (void)atomic_fetch_or(&remote_of(h, record)[word], mask & ~home);
     note_shared(record);
