@@ -289,7 +289,8 @@ take_word(const struct slab_heap *h, struct slab_record *record, uint64_t locked
     const struct rseq_guard guard = guard_of(record, locked);
     enum rseq_result done = home == 0 ? RSEQ_DONE : RSEQ_AGAIN;
     /* Again, if it was only interrupted: nobody might come by a second time. */
-    for (int tries = 0; done == RSEQ_AGAIN && tries < SEQUENCE_TRIES && page_own_home(locked) == rseq_cpu() + 1; tries++)
+    for (int tries = 0; done == RSEQ_AGAIN && tries < SEQUENCE_TRIES && page_own_home(locked) == rseq_cpu() + 1;
+         tries++)
         done = rseq_empty(rseq_cpu(), guard, &bits_of(record)[word], home);
     if (done == RSEQ_DONE)
         return true;
@@ -353,6 +354,70 @@ retire_at_home(void *arg, uint32_t cpu)
 
 /* ---- the shard's slab ---- */
 
+/*
+ * `left` in a record: how many blocks may be freed at home until someone must look at the slab: for a full one, until it is
+ * worth to be shelved; for a shelved one, until no block is live.  One instruction counts it down, so that threads at home do
+ * not disturb each other; it is a hint all the same, since who sets it may be elsewhere: what is missed so, the next
+ * taker finds, or tidy_by_age().
+ */
+#define LEFT_UNCOUNTED UINT32_C(0x80000000)
+
+static inline void
+set_left(struct slab_record *record, uint32_t left)
+{
+    __atomic_store_n(&record->left, left, __ATOMIC_RELAXED);
+}
+
+/* True when someone must look. */
+static inline bool
+count_left(struct slab_record *record)
+{
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
+    bool none;
+    __asm__ volatile("subl $1, %1" : "=@ccz"(none), "+m"(record->left));
+    return none;
+#else
+    return __atomic_fetch_sub(&record->left, 1, __ATOMIC_RELAXED) == 1;
+#endif
+}
+
+static uint32_t
+count_free_blocks(const struct slab_heap *h, struct slab_record *record)
+{
+    uint32_t free_blocks = 0;
+    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
+        free_blocks += count_bits(free_word(h, record, word));
+    return free_blocks;
+}
+
+/*
+ * A slab that is not current may have to be shelved, or may be without a live block.  It is shelved when an eighth of its
+ * blocks is free, not for the first: to take a slab and leave it again costs half a dozen atomic instructions, which shall
+ * serve several blocks.
+ */
+static NO_INLINE void
+look_at(hshm_allocator *a, uint64_t slice, struct slab_record *record)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t own = load_seq_cst(&record->own);
+    const uint32_t blocks = blocks_of(h, record);
+    const uint32_t enough = blocks < FULL_SHARE ? 1 : blocks / FULL_SHARE;
+    if ((own & SLAB_CURRENT) != 0) {
+        set_left(record, LEFT_UNCOUNTED);
+        return;
+    }
+    const uint32_t free_blocks = count_free_blocks(h, record);
+    if (has_flags(own, SLAB_FULL) && free_blocks < enough) {
+        set_left(record, enough - free_blocks);
+        return;
+    }
+    if (has_flags(own, SLAB_FULL))
+        (void)shelve(h, slice, own);
+    set_left(record, free_blocks < blocks ? blocks - free_blocks : 1);
+    if (free_blocks == blocks)
+        (void)page_retire(a, slice);
+}
+
 /* It is not the shard's any more.  FULL first, then the bits again: see above. */
 static void
 leave_current(hshm_allocator *a, uint64_t slice)
@@ -363,13 +428,8 @@ leave_current(hshm_allocator *a, uint64_t slice)
     if (!has_flags(own, SLAB_CURRENT))
         return;
     const uint64_t full = page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0);
-    if (!cas_seq_cst(&record->own, &own, full))
-        return;
-    uint64_t free_blocks = 0;
-    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
-        free_blocks += count_bits(free_word(h, record, word));
-    if (free_blocks != 0 && free_blocks * FULL_SHARE >= blocks_of(h, record) && shelve(h, slice, full))
-        (void)page_retire(a, slice); /* who freed its last block saw it CURRENT, and left it alone */
+    if (cas_seq_cst(&record->own, &own, full))
+        look_at(a, slice, record);
 }
 
 /* Are there blocks that this thread can take, being where it is? */
@@ -405,8 +465,10 @@ take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here
             shelf_put(h, class, shelf, slice);
             return 0;
         }
-        if (cas_seq_cst(&record->own, &own, page_own(SLAB_CURRENT, class, page_own_home(own), a->process)))
-            return taken;
+        if (!cas_seq_cst(&record->own, &own, page_own(SLAB_CURRENT, class, page_own_home(own), a->process)))
+            continue;
+        set_left(record, LEFT_UNCOUNTED);
+        return taken;
     }
 }
 
@@ -736,32 +798,26 @@ page_zeroed(hshm_allocator *a, size_t size)
     return block == NULL || zero ? block : memset(block, 0, size);
 }
 
-/*
- * The slab may have to be shelved, or may be without a live block.  A full slab is shelved when an eighth of the word's
- * blocks is free, not for its first: to take a slab and leave it again costs half a dozen atomic instructions, which
- * shall serve several blocks.
- */
-static inline void
+/* Elsewhere than at home nothing is counted down; the word tells whether it is worth to look at the slab. */
+static void
 settle(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t word)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t own = load_seq_cst(&record->own);
-    if ((own & SLAB_CURRENT) != 0)
-        return;
     const uint64_t mask = word_mask(word, blocks_of(h, record));
     const uint64_t bits = free_word(h, record, word);
-    if (has_flags(own, SLAB_FULL) && count_bits(bits) * FULL_SHARE >= count_bits(mask))
-        (void)shelve(h, slice, own);
-    if (UNLIKELY(bits == mask))
-        (void)page_retire(a, slice);
+    if ((own & SLAB_CURRENT) == 0 &&
+        (bits == mask || (has_flags(own, SLAB_FULL) && count_bits(bits) * FULL_SHARE >= count_bits(mask))))
+        look_at(a, slice, record);
 }
 
-/* What the short path leaves aside once a block's bit is set. */
+/* What the short path leaves aside once a block's bit is set at home. */
 static NO_INLINE hshm_status
-page_freed(hshm_allocator *a, uint64_t slice, uint32_t word)
+page_freed(hshm_allocator *a, uint64_t slice, bool look)
 {
     count_free(a);
-    settle(a, slice, record_of(&a->slab, slice), word);
+    if (look)
+        look_at(a, slice, record_of(&a->slab, slice));
     return HSHM_OK;
 }
 
@@ -798,7 +854,8 @@ give(hshm_allocator *a, const struct block_place *place)
     const enum rseq_result at_home = give_at_home(h, place->record, load_acquire(&place->record->own), word, bit);
     if (at_home == RSEQ_NOT || (at_home == RSEQ_AGAIN && !give_shared(h, place->record, word, bit)))
         return false;
-    (void)page_freed(a, place->slice, word);
+    count_free(a);
+    settle(a, place->slice, place->record, word);
     return true;
 }
 
@@ -838,11 +895,12 @@ page_free(hshm_allocator *a, void *addr)
                            &bits) != RSEQ_DONE))
         return page_free_other(a, addr);
     struct page_thread *thread = thread_of(a);
-    if (UNLIKELY((own & SLAB_CURRENT) == 0 || is_no_thread(thread)))
-        return page_freed(a, slice, (uint32_t)word);
+    const bool look = count_left(record);
+    if (UNLIKELY(look || is_no_thread(thread)))
+        return page_freed(a, slice, look);
     const uint32_t frees = load_relaxed(&thread->frees) + 1;
     if (UNLIKELY(frees >= FREES_AT_ONCE))
-        return page_freed(a, slice, (uint32_t)word);
+        return page_freed(a, slice, false);
     store_relaxed(&thread->frees, frees);
     return HSHM_OK;
 }

@@ -144,7 +144,7 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
     const struct slab_numbers numbers = slab_numbers(h->sizes[class], blocks);
     record->reciprocal = numbers.reciprocal;
     record->limit = numbers.limit;
-    record->left = record->left_from = 0;
+    record->left = record->left_from = h->has_owners ? 0 : UINT32_C(0x80000000);
     store_relaxed(&record->skip, remote);
     store_relaxed(&record->log, 0);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
