@@ -83,9 +83,9 @@ typedef enum hshm_allocator_kind {
 /** How hshm_allocator_create() works; start from HSHM_ALLOCATOR_OPTIONS_INIT.  NULL means just that. */
 typedef struct hshm_allocator_options {
     size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow             */
-    size_t min_block;   /**< SCALABLE_PAGE, THREAD_LOCAL: bytes of the smallest block, of which all sizes are multiples: a
-                             power of two from 16 to 4096; 0 = 16.  In regions of 16 MiB and more all blocks are
-                             aligned to it too.  With 256 the control data is about a seventh of that with 16   */
+    size_t min_block;   /**< SCALABLE_PAGE, THREAD_LOCAL: bytes of the smallest block, of which all sizes are multiples;
+                             a power of two from 16 to 4096, 0 = 16.  In regions of 16 MiB and more all blocks are
+                             aligned to it, too.  With 256 the control data is about a seventh of that with 16    */
 } hshm_allocator_options;
 
 /* clang-format off */
@@ -301,10 +301,10 @@ typedef struct hshm_stats {
     uint64_t largest_free; /**< the largest block that would fit now (alignment 16; MALLOC: less its rounding);
                                 SCALABLE_PAGE, THREAD_LOCAL: the longest row of free slices; smaller blocks may still
                                 fit into slabs when it is 0                                                         */
-    uint64_t allocs;       /**< blocks ever taken: live_blocks + frees, blocks lost to kills not counted (MALLOC: counted) */
-    uint64_t frees;        /**< blocks ever freed, by rewinds too.  SCALABLE_PAGE: counted by each thread and told to the
-                                region for 64 at once: exact for this process's threads, up to 63 less for each thread
-                                of others (for good, if it is killed)                                               */
+    uint64_t allocs;       /**< blocks ever taken; but for MALLOC live_blocks + frees, some lost to kills not counted          */
+    uint64_t frees;        /**< blocks ever freed, by rewinds too.  SCALABLE_PAGE: threads tell the region of 64 at once,
+                                so it is exact for this process, and lacks up to 63 for each thread of others (for
+                                good, if it is killed)                                                              */
     uint64_t failures;     /**< requests that found no room                                                         */
     uint64_t committed;    /**< bytes of the region that the system holds now                                       */
     double fragmentation;  /**< 1 - largest_free / free_bytes; 0 when nothing is free                               */
