@@ -47,10 +47,10 @@
  *           HSHM_E_NOMEM, or HSHM_E_LIMIT for want of a thread slot, is answered, and in hshm_trim().  On ARRAY nobody can
  *           tell who is dead, so what a dead process kept there stays out of reach; its live blocks can be freed.
  *
- * Threads of THREAD_LOCAL: the first request of a thread for a block of up to 8 slices (512 KiB in regions of 16 MiB and more)
- * takes a slot for it, which it gives back when it ends.  A region has 4 of them below 64 KiB, 16 below 1 MiB, 64 below
- * 16 MiB, 1024 below 64 MiB, and 4096 from there, for the threads of all processes.  When all are taken by the living,
- * such requests answer HSHM_E_LIMIT; larger blocks, and frees, need no slot.
+ * Threads of THREAD_LOCAL: the first request of a thread takes a slot for it, which it gives back when it ends.  A region
+ * has 4 of them below 64 KiB, 16 below 1 MiB, 64 below 16 MiB, 1024 below 64 MiB, and 4096 from there, for the threads of
+ * all processes.  When all are taken by the living, requests answer HSHM_E_LIMIT; but for frees, and for blocks of more than
+ * 8 slices (512 KiB in regions of 16 MiB and more), which need no slot.
  *
  * Forked children: the child goes on with the parent's shared heaps under a slot of its own, and may free what the parent
  * took; THREAD_LOCAL: its thread takes a slot at its next request, the parent's threads keep theirs.  A heap on MALLOC is
@@ -301,7 +301,7 @@ typedef struct hshm_stats {
     uint64_t largest_free; /**< the largest block that would fit now (alignment 16; MALLOC: less its rounding);
                                 SCALABLE_PAGE, THREAD_LOCAL: the longest row of free slices; smaller blocks may still
                                 fit into slabs when it is 0                                                         */
-    uint64_t allocs;       /**< blocks ever taken; but for MALLOC live_blocks + frees, some lost to kills not counted          */
+    uint64_t allocs;       /**< blocks ever taken; but for MALLOC live_blocks + frees, less what kills lost        */
     uint64_t frees;        /**< blocks ever freed, by rewinds too.  SCALABLE_PAGE: threads tell the region of 64 at once,
                                 so it is exact for this process, and lacks up to 63 for each thread of others (for
                                 good, if it is killed)                                                              */
