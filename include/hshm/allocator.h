@@ -55,6 +55,7 @@
  * Forked children: the child goes on with the parent's shared heaps under a slot of its own, and may free what the parent
  * took; THREAD_LOCAL: its thread takes a slot at its next request, the parent's threads keep theirs.  A heap on MALLOC is
  * copied: the child's thread goes on with what it had there, and what other threads kept is nobody's in the copy.
+ * So is an ARRAY that is not in shared memory, but in the copy what the threads kept stays out of reach.
  *
  * In a heap attached read-only, calls that would change it answer HSHM_E_PERM.  In a forked child that could not get a
  * place of its own they do likewise, visits and marks too, or answer HSHM_E_LIMIT when all slots were taken.
@@ -302,9 +303,9 @@ typedef struct hshm_stats {
                                 SCALABLE_PAGE, THREAD_LOCAL: the longest row of free slices; smaller blocks may still
                                 fit into slabs when it is 0                                                         */
     uint64_t allocs;       /**< blocks ever taken; but for MALLOC live_blocks + frees, less what kills lost        */
-    uint64_t frees;        /**< blocks ever freed, by rewinds too.  SCALABLE_PAGE: threads tell the region of 64 at once,
-                                so it is exact for this process, and lacks up to 63 for each thread of others (for
-                                good, if it is killed)                                                              */
+    uint64_t frees;        /**< blocks ever freed, by rewinds too.  SCALABLE_PAGE: threads tell of 64 at once; so it is
+                                exact for this process's, and up to 63 less for each thread of others (for good,
+                                if it is killed)                                                                    */
     uint64_t failures;     /**< requests that found no room                                                         */
     uint64_t committed;    /**< bytes of the region that the system holds now                                       */
     double fragmentation;  /**< 1 - largest_free / free_bytes; 0 when nothing is free                               */
