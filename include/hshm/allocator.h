@@ -85,8 +85,8 @@ typedef enum hshm_allocator_kind {
 typedef struct hshm_allocator_options {
     size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow             */
     size_t min_block;   /**< SCALABLE_PAGE, THREAD_LOCAL: bytes of the smallest block, of which all sizes are multiples;
-                             a power of two from 16 to 4096, 0 = 16.  In regions of 16 MiB and more all blocks are
-                             aligned to it, too.  With 256 the control data is about a seventh of that with 16    */
+                             a power of two from 16 to 4096, 0 = 16.  From 16 MiB up, so are all
+                             offsets of blocks.  With 256 the control data is about a seventh of that with 16    */
 } hshm_allocator_options;
 
 /* clang-format off */
