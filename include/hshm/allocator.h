@@ -324,6 +324,30 @@ typedef struct hshm_stats {
  */
 HSHM_API hshm_status hshm_stats_get(hshm_allocator *allocator, hshm_stats *ret_stats);
 
+/** What hshm_check() saw; set struct_size with HSHM_CHECK_REPORT_INIT. */
+typedef struct hshm_check_report {
+    size_t struct_size;   /**< in: sizeof(hshm_check_report); only so many bytes are written  */
+    uint64_t live_blocks; /**< as hshm_visit_blocks() would show them                         */
+    uint64_t live_bytes;  /**< in these                                                       */
+} hshm_check_report;
+
+/* clang-format off */
+#define HSHM_CHECK_REPORT_INIT { .struct_size = sizeof(hshm_check_report) }
+/* clang-format on */
+
+/**
+ * Walk everything that the heap keeps in its region, and compare it with what must be true of it (docs/format.md).
+ * Changes nothing, and ends whatever the bytes are; a heap attached read-only can be checked.
+ *
+ * The caller guarantees that nobody, in any process, allocates or frees meanwhile: what is being changed may look damaged.
+ *
+ * @param flags       0; kept for later
+ * @param ret_report  may be NULL
+ * @return HSHM_OK; or HSHM_E_CORRUPT, and the sentence says where and what; HSHM_E_INVAL (flags, struct_size);
+ *         HSHM_E_PERM or HSHM_E_LIMIT in a forked child without a place of its own
+ */
+HSHM_API hshm_status hshm_check(hshm_allocator *allocator, unsigned flags, hshm_check_report *ret_report);
+
 /* The part of a heap's handle that the two functions below, and inline.h, need.  First in every handle; part of the ABI. */
 struct hshm_allocator_base {
     unsigned char *base;    /* the region                                                                  */

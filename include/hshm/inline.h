@@ -56,7 +56,7 @@ struct hshm_inline_thread {
 
 /* In the region: begins a slice's record. */
 struct hshm_inline_record {
-    uint32_t own;        /* whose slab this is; low half of a word of 64 bits, as of `me`       */
+    uint32_t own; /* whose slab this is; low half of a word of 64 bits, as of `me`       */
     uint32_t own_high;
     uint64_t limit;      /* what is left of a block's offset times the reciprocal is below it   */
     uint64_t reciprocal; /* 2^64 / block size, rounded up, and a little more                    */
@@ -76,6 +76,7 @@ hshm_inline_entry(const struct hshm_allocator_base *view)
  * of plain C (or atomics) come seven instructions for these three.
  */
 static inline bool
+// NOLINTNEXTLINE(readability-non-const-parameter): it does not see what the assembler changes
 hshm_inline_set(uint64_t *word, uint64_t at)
 {
 #if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
@@ -96,6 +97,7 @@ hshm_inline_set(uint64_t *word, uint64_t at)
  * atomic load and store, gcc makes three of it.
  */
 static inline void
+// NOLINTNEXTLINE(readability-non-const-parameter): it does not see what the assembler changes
 hshm_inline_clear(uint64_t *word, uint64_t bit)
 {
 #if defined(__x86_64__)
@@ -121,7 +123,8 @@ hshm_inline_take(struct hshm_inline_bin *bin, void **ret_block)
     const uint64_t rest = ready & (ready - 1);
     bin->ready = rest;
     hshm_inline_clear(bin->word, ready ^ rest);
-    *ret_block = bin->base + (uint32_t)__builtin_ctzll(ready) * bin->size;
+    const uint32_t off = (uint32_t)__builtin_ctzll(ready) * bin->size; /* below 2^32: of 64 blocks of a slab */
+    *ret_block = bin->base + off;
     if (*ret_block == NULL)
         __builtin_unreachable(); /* spares the caller's own look */
     return true;

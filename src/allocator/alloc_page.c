@@ -592,7 +592,7 @@ static void
 leave_idle(hshm_allocator *a, uint32_t shard)
 {
     struct slab_heap *h = &a->slab;
-    for (uint32_t class = 0; class < h->classes; class++) {
+    for (uint32_t class = 0; class < h->classes; class ++) {
         _Atomic uint64_t *current = &shard_at(h, shard)->current[class];
         uint64_t slice = load_seq_cst(current);
         if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)) ||
@@ -805,8 +805,7 @@ page_free_other(hshm_allocator *a, void *addr)
     struct block_place place;
     if (addr == NULL)
         return HSHM_OK;
-    if (slab_find(a, addr, &place) &&
-        (slice_state(place.found) == SLICE_RUN ? large_give(a, &place) : give(a, &place)))
+    if (slab_find(a, addr, &place) && (slice_state(place.found) == SLICE_RUN ? large_give(a, &place) : give(a, &place)))
         return HSHM_OK;
     return allocator_bad_free(a, addr);
 }

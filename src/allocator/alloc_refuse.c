@@ -8,7 +8,7 @@
 #include "base/error.h"
 
 static hshm_status
-refuse(const hshm_allocator *a)
+refuse(hshm_allocator *a)
 {
     if (a->read_only)
         return fail(HSHM_E_PERM, "the heap %u.%u is attached read-only; attach without read_only to change it",
@@ -104,6 +104,7 @@ allocator_refuse_all(hshm_allocator *a)
 {
     allocator_refuse_writes(a);
     a->ops.visit = refuse_visit;
+    a->ops.check = refuse;
     if (a->ops.mark != NULL)
         a->ops.mark = refuse_mark;
 }

@@ -137,16 +137,22 @@ slab_at(const struct thread_heap *heap, uint32_t index)
     return &heap->chunks[index / CHUNK_SLABS][index % CHUNK_SLABS];
 }
 
+static size_t
+chunks_size(uint32_t chunks)
+{
+    return chunks * sizeof(void *);
+}
+
 static bool
 more_room_for_chunks(struct thread_heap *heap)
 {
     const uint32_t room = heap->chunk_room == 0 ? 512 : heap->chunk_room * 2;
-    struct slab **chunks = pages_take(room * sizeof *chunks);
+    struct slab **chunks = pages_take(chunks_size(room));
     if (chunks == NULL)
         return false;
     for (uint32_t i = 0; i < heap->chunk_count; i++)
         chunks[i] = heap->chunks[i];
-    pages_give(heap->chunks, heap->chunk_room * sizeof *chunks);
+    pages_give(heap->chunks, chunks_size(heap->chunk_room));
     heap->chunks = chunks;
     heap->chunk_room = room;
     return true;
@@ -561,8 +567,7 @@ make_slab(struct thread_heap *heap, uint32_t class)
     struct slab *slab = take_description(heap);
     if (slab == NULL)
         return NULL;
-    const struct slab_cut cut =
-        heap->slabs[class] < FEW_SLABS ? a->slab.cuts[class] : a->slab.large_cuts[class];
+    const struct slab_cut cut = heap->slabs[class] < FEW_SLABS ? a->slab.cuts[class] : a->slab.large_cuts[class];
     if (!take_spare(heap, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim)) {
         drop_description(heap, slab);
         return NULL;
@@ -611,7 +616,8 @@ squeeze(struct thread_heap *heap)
 static bool
 take_larger(struct thread_heap *heap, uint32_t class, uint64_t alignment, void **ret_block)
 {
-    const uint32_t end = class + LARGER_CLASSES < heap->a->slab.classes ? class + LARGER_CLASSES : heap->a->slab.classes;
+    const uint32_t end =
+        class + LARGER_CLASSES < heap->a->slab.classes ? class + LARGER_CLASSES : heap->a->slab.classes;
     for (uint32_t larger = class + 1; larger < end; larger++) {
         if (heap->a->slab.sizes[larger] % alignment != 0)
             continue;
@@ -654,7 +660,7 @@ tidy(struct thread_heap *heap)
     heap->work = 0;
     run_trim_by_age(heap->a);
     give_spares_back(heap);
-    for (uint32_t class = 0; class < heap->a->slab.classes; class++) {
+    for (uint32_t class = 0; class < heap->a->slab.classes; class ++) {
         struct slab *current = heap->current[class];
         if (current != NULL && live_blocks(current) == 0) {
             no_bin(heap, current);
@@ -734,7 +740,7 @@ fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
     heap->shared = &h->threads[slot];
     heap->mail = &h->mail[(uint64_t)slot * h->mail_words];
     heap->me = SLAB_IS | (slot + UINT64_C(1)) << OWN_SLOT_SHIFT;
-    for (uint32_t class = 0; class < h->classes; class++)
+    for (uint32_t class = 0; class < h->classes; class ++)
         heap->bins[class].word = &thread_no_blocks;
     for (size_t units = 0; units < COUNTOF(heap->fast.direct); units++)
         heap->fast.direct[units] = &heap->bins[slab_class(h, units << HSHM_INLINE_UNIT_SHIFT)];
@@ -750,7 +756,7 @@ release_heap(struct thread_heap *heap)
 {
     for (uint32_t i = 0; i < heap->chunk_count; i++)
         pages_give(heap->chunks[i], CHUNK_SLABS * sizeof(struct slab));
-    pages_give(heap->chunks, heap->chunk_room * sizeof *heap->chunks);
+    pages_give(heap->chunks, chunks_size(heap->chunk_room));
     pages_give(heap, sizeof *heap);
 }
 
@@ -958,8 +964,7 @@ thread_malloc_other(hshm_allocator *a, size_t size)
     const uint32_t class = slab_class(&a->slab, size);
     struct hshm_inline_heap *fast = hshm_inline_entry(&a->view)->heap;
     void *block;
-    if (LIKELY(fast != &thread_no_heap &&
-               hshm_inline_take(&((struct thread_heap *)(void *)fast)->bins[class], &block)))
+    if (LIKELY(fast != &thread_no_heap && hshm_inline_take(&((struct thread_heap *)(void *)fast)->bins[class], &block)))
         return block;
     return take_class(a, class, size, 1);
 }
@@ -1186,9 +1191,10 @@ begin_handle(hshm_allocator *a)
         a->ops.malloc = thread_malloc_bmi;
 #endif
     if (h->index < 0 && !a->read_only && pthread_key_create(&h->key, end_keyed_heap) != 0)
-        return fail(HSHM_E_NOSPC,
-                    "this process has no thread-specific storage left for one more ThreadLocal heap; close some, or use "
-                    "HSHM_ALLOCATOR_SCALABLE_PAGE");
+        return fail(
+            HSHM_E_NOSPC,
+            "this process has no thread-specific storage left for one more ThreadLocal heap; close some, or use "
+            "HSHM_ALLOCATOR_SCALABLE_PAGE");
     return HSHM_OK;
 }
 

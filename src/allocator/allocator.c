@@ -271,6 +271,35 @@ hshm_stats_get(hshm_allocator *a, hshm_stats *ret_stats)
     return HSHM_OK;
 }
 
+static int
+count_block(const hshm_block *block, void *arg)
+{
+    hshm_check_report *report = arg;
+    report->live_blocks++;
+    report->live_bytes += block->size;
+    return 0;
+}
+
+hshm_status
+hshm_check(hshm_allocator *a, unsigned flags, hshm_check_report *ret_report)
+{
+    if (flags != 0)
+        return fail(HSHM_E_INVAL, "hshm_check: flags are 0x%x; there are none in this version", flags);
+    hshm_check_report report = { .struct_size = sizeof report };
+    hshm_status status = HSHM_OK;
+    if (ret_report != NULL)
+        status = check_struct_size("hshm_check_report", ret_report->struct_size, sizeof report);
+    if (status == HSHM_OK)
+        status = a->ops.check(a);
+    if (status == HSHM_OK && ret_report != NULL)
+        status = a->ops.visit(a, count_block, &report);
+    if (status == HSHM_OK && ret_report != NULL) {
+        report.struct_size = ret_report->struct_size;
+        *ret_report = report;
+    }
+    return status;
+}
+
 void *
 hshm_allocator_custom_header(hshm_allocator *a, size_t *ret_size)
 {

@@ -38,9 +38,9 @@ struct heap_wish {
     uint64_t heap_off;    /* first byte that it may use                    */
     uint64_t region_size; /* first that it may not                         */
     uint64_t custom_size;
-    uint32_t min_block;   /* bytes of the smallest block, a power of two   */
-    uint32_t cpus;        /* that this machine has                         */
-    bool zeroed;          /* every byte from heap_off on reads as zero     */
+    uint32_t min_block; /* bytes of the smallest block, a power of two   */
+    uint32_t cpus;      /* that this machine has                         */
+    bool zeroed;        /* every byte from heap_off on reads as zero     */
 };
 
 /* Where the parts of a heap lie in its region; offsets, as the header has them. */

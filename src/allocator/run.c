@@ -22,10 +22,10 @@
 #include "sync/clock.h"
 
 enum {
-    TRIM_BATCH_SLICES = 256,      /* claimed at once while their pages go: others must not be short of much      */
-    DIRTY_FLOOR_SLICES = 32,      /* free slices that may keep their pages, whatever is in use                   */
-    DIRTY_SHARE = 32,             /* ... and one for so many in use                                              */
-    DIRTY_PATIENCE_MS = 500       /* too many for so long: memory that comes and goes is not worth giving back   */
+    TRIM_BATCH_SLICES = 256, /* claimed at once while their pages go: others must not be short of much      */
+    DIRTY_FLOOR_SLICES = 32, /* free slices that may keep their pages, whatever is in use                   */
+    DIRTY_SHARE = 32,        /* ... and one for so many in use                                              */
+    DIRTY_PATIENCE_MS = 500  /* too many for so long: memory that comes and goes is not worth giving back   */
 };
 
 static uint64_t
@@ -263,8 +263,8 @@ give_back(hshm_allocator *a, const struct claim *claim)
 {
     struct slab_heap *h = &a->slab;
     const struct allocator_system *system = &a->system;
-    const hshm_status status = system->give_back(system->arg, a->layout.data_off + (claim->first << h->shift),
-                                                 claim->count << h->shift);
+    const hshm_status status =
+        system->give_back(system->arg, a->layout.data_off + (claim->first << h->shift), claim->count << h->shift);
     for (uint64_t i = 0; i < claim->count; i++)
         set_free(h, claim->first + i, status != HSHM_OK);
     set_taken(h, claim->first, claim->count, false);
@@ -303,9 +303,8 @@ run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
     if (!can_give_back(a))
         return fail(HSHM_E_NOTSUP, "the heap %u.%u cannot be trimmed: its memory %s", a->id.major, a->id.minor,
                     a->system.give_back == NULL ? "is the caller's array"
-                    : a->system.reserved
-                        ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
-                        : "has slices that are not whole pages of the system (create it larger)");
+                    : a->system.reserved        ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
+                                         : "has slices that are not whole pages of the system (create it larger)");
     const uint64_t keep_slices = keep >> h->shift;
     for (uint64_t end = run_high(h); end > 0;) {
         const uint64_t dirty = load_relaxed(&h->root->dirty);

@@ -177,7 +177,7 @@ slab_class_aligned(const hshm_allocator *a, uint64_t size, uint64_t alignment, u
     /* Blocks begin at multiples of their size from the data's begin, in a slice that begins at one of its size. */
     if (((uintptr_t)h->data & (alignment - 1)) != 0 || alignment > UINT64_C(1) << h->shift || size > h->max_size)
         return false;
-    for (uint32_t class = slab_class(h, max_u64(size, alignment)); class < h->classes; class++) {
+    for (uint32_t class = slab_class(h, max_u64(size, alignment)); class < h->classes; class ++) {
         if (h->sizes[class] % alignment == 0) {
             *ret_class = class;
             return true;
@@ -303,7 +303,8 @@ resize_run(hshm_allocator *a, const struct block_place *place, size_t size)
 {
     const struct slab_heap *h = &a->slab;
     uint64_t bytes;
-    if (size <= h->max_size / 2 || __builtin_add_overflow(size, load_relaxed(&place->record->skip) + (UINT64_C(1) << h->shift) - 1, &bytes))
+    if (size <= h->max_size / 2 ||
+        __builtin_add_overflow(size, load_relaxed(&place->record->skip) + (UINT64_C(1) << h->shift) - 1, &bytes))
         return false;
     return run_resize(a, place->slice, place->found, bytes >> h->shift);
 }
@@ -316,8 +317,7 @@ slab_realloc(hshm_allocator *a, void *addr, size_t size)
         (void)allocator_bad_free(a, addr);
         return NULL;
     }
-    const bool stays =
-        slice_state(place.found) == SLICE_RUN ? resize_run(a, &place, size) : fits(a, &place, size);
+    const bool stays = slice_state(place.found) == SLICE_RUN ? resize_run(a, &place, size) : fits(a, &place, size);
     if (stays)
         return addr;
     void *moved = a->ops.malloc(a, size);

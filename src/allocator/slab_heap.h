@@ -66,8 +66,8 @@ struct slab_heap {
     struct slab_cut large_cuts[CLASSES_MAX];      /* of a class that has many        */
 
     /* This process's threads; under the lock of thread_table.c. */
-    struct thread_heap *heaps;   /* ThreadLocal  */
-    struct thread_heap *idle;    /* of ended threads, for the next ones */
+    struct thread_heap *heaps; /* ThreadLocal  */
+    struct thread_heap *idle;  /* of ended threads, for the next ones */
     uint32_t idle_heaps;
     struct page_thread *counters; /* ScalablePage */
     int index; /* in thread_table.c; -1 = none was free, and (ThreadLocal) `key` leads to a thread's heap */
@@ -218,7 +218,7 @@ bool slab_record_is_sound(const struct slab_heap *h, uint64_t slice, uint64_t fo
 static inline _Atomic uint64_t *
 shelf_bits(const struct slab_heap *h, uint32_t class, uint32_t shelf)
 {
-    return &h->shelves[((uint64_t)class * h->shelves_each + shelf) * h->shelf_words + 1];
+    return &h->shelves[((uint64_t) class * h->shelves_each + shelf) * h->shelf_words + 1];
 }
 void shelf_put(const struct slab_heap *h, uint32_t class, uint32_t shelf, uint64_t slice);
 /* Take a slab off: its slice + 1, or 0 when there is none. */
@@ -270,7 +270,7 @@ bool page_retire(hshm_allocator *a, uint64_t slice);
 static inline uint64_t
 page_own(uint64_t flags, uint32_t class, uint32_t home, uint64_t process)
 {
-    return SLAB_IS | flags | (uint64_t)home << 8 | (uint64_t)class << 32 | (process & SLICE_PROCESS_MASK) << 40;
+    return SLAB_IS | flags | (uint64_t)home << 8 | (uint64_t) class << 32 | (process & SLICE_PROCESS_MASK) << 40;
 }
 
 static inline uint32_t

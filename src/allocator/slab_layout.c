@@ -60,7 +60,8 @@ parts_of(const struct geometry *g)
     p.taken = align_up(g->slices * sizeof(slice_word), CACHE_LINE);
     p.shelves = align_up(p.taken + p.taken_words * sizeof(uint64_t), CACHE_LINE);
     p.shelf_words = p.taken_words + 1;
-    p.threads = align_up(p.shelves + p.classes * shelves_each(g) * p.shelf_words * sizeof(uint64_t), CACHE_LINE);
+    p.threads =
+        align_up(p.shelves + (uint64_t)p.classes * shelves_each(g) * p.shelf_words * sizeof(uint64_t), CACHE_LINE);
     p.mail = p.threads + g->thread_slots * sizeof(struct slab_thread);
     p.shards = align_up(p.mail + (uint64_t)g->thread_slots * p.mail_words * sizeof(uint64_t), CACHE_LINE);
     p.records = p.shards + g->shards * p.shard_size;
@@ -163,8 +164,8 @@ slab_layout(const struct heap_wish *wish, const char *title, bool has_owners, st
                     (unsigned long long)SLICE_PROCESS_NONE);
     if (most_slices(wish, begin, &g, ret_layout) == 0) {
         g.slices = 1;
-        return allocator_no_layout(title, wish,
-                                   begin + parts_of(&g).end + sizeof(struct slab_root) + (UINT64_C(1) << g.slice_shift));
+        return allocator_no_layout(
+            title, wish, begin + parts_of(&g).end + sizeof(struct slab_root) + (UINT64_C(1) << g.slice_shift));
     }
     (void)place_parts(wish, begin, &g, ret_layout);
     return HSHM_OK;
@@ -226,7 +227,7 @@ set_view(hshm_allocator *a, const struct geometry *g)
     h->shelves_each = shelves_each(g);
     h->has_owners = g->has_owners;
     h->index = -1;
-    for (uint32_t class = 0; class < h->classes; class++) {
+    for (uint32_t class = 0; class < h->classes; class ++) {
         h->sizes[class] = (uint32_t)(units_of_class(class) << h->block_shift);
         h->cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_LEAST, most_slices_of_slab(h->count));
         h->large_cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_WANTED, most_slices_of_slab(h->count));
@@ -262,15 +263,16 @@ is_possible(const struct geometry *g, const struct heap_layout *layout)
     return g->block_shift == log2_of(layout->min_block) && g->slice_shift >= SLICE_SHIFT_MIN &&
            g->slice_shift <= SLICE_SHIFT_MAX && g->slice_shift >= g->block_shift + 4 && g->slices > 0 &&
            g->slices <= SLICES_MAX && g->slices << g->slice_shift == layout->data_size &&
-           (g->has_owners ? g->thread_slots > 0 && g->thread_slots <= 65536 && g->shards == 0
-                           : g->thread_slots == 0 && g->shards > 0 && g->shards <= SHARDS_MAX &&
-                                 is_power_of_two(g->shards));
+           (g->has_owners
+                ? g->thread_slots > 0 && g->thread_slots <= 65536 && g->shards == 0
+                : g->thread_slots == 0 && g->shards > 0 && g->shards <= SHARDS_MAX && is_power_of_two(g->shards));
 }
 
 hshm_status
 slab_open(hshm_allocator *a, const char *name, bool has_owners)
 {
-    const volatile struct slab_root *root = (const volatile struct slab_root *)(void *)(a->view.base + a->layout.root_off);
+    const volatile struct slab_root *root =
+        (const volatile struct slab_root *)(void *)(a->view.base + a->layout.root_off);
     const struct geometry g = {
         .slices = root->slices,
         .slice_shift = root->slice_shift,

@@ -49,8 +49,7 @@ is_there(const struct slab_heap *h, const struct seen *seen)
 static uint64_t
 live_word(const struct slab_heap *h, const struct seen *seen, uint32_t word)
 {
-    const uint64_t freed =
-        load_seq_cst(&bits_of(seen->record)[word]) | load_seq_cst(&remote_of(h, seen->record)[word]);
+    const uint64_t freed = load_seq_cst(&bits_of(seen->record)[word]) | load_seq_cst(&remote_of(h, seen->record)[word]);
     const uint64_t live = ~freed & word_mask(word, seen->blocks);
     /* Asked after the bits were read: who takes them for good has said LOCKED before. */
     return live == 0 || is_there(h, seen) ? live : 0;
@@ -65,7 +64,7 @@ visit_slab(const hshm_allocator *a, const struct seen *seen, hshm_visit_fn fn, v
     const uint64_t begin = seen->slice << h->shift;
     for (uint32_t word = 0; word < words_for(seen->blocks); word++) {
         for (uint64_t live = live_word(h, seen, word); live != 0; live &= live - 1) {
-            const uint64_t off = begin + (word * WORD_BITS + (uint64_t)__builtin_ctzll(live)) * seen->size;
+            const uint64_t off = begin + (word * (uint64_t)WORD_BITS + (uint64_t)__builtin_ctzll(live)) * seen->size;
             const hshm_block block = { h->data + off, a->layout.data_off + off, seen->size };
             const int ended = fn(&block, arg);
             if (ended != 0)
@@ -218,7 +217,7 @@ check_owner(const hshm_allocator *a, const struct seen *seen, bool has_free)
         return broken(a, seen->slice, "a slab of a thread slot that nobody has");
     if (owner == 0 && has_free && !is_on_shelf(h, seen->class, 0, seen->slice))
         return broken(a, seen->slice, "an orphan with free blocks is on no shelf");
-    if (owner == 0 && !has_free && load_relaxed(&seen->record->log) != 0)
+    if (owner == 0 && !has_free && (own & SLAB_NEWS) != 0)
         return broken(a, seen->slice, "an orphan whose first free block would not be told of");
     return HSHM_OK;
 }
@@ -289,7 +288,8 @@ check_slice(const hshm_allocator *a, uint64_t slice, uint64_t *ret_next)
     case SLICE_DIRTY:
         return load_relaxed(&record_of(h, slice)->own) == 0 ? HSHM_OK : broken(a, slice, "a free slice that is owned");
     case SLICE_CLAIMED: /* kept by a thread for its next slab or large block, whose further slices say REST still */
-        while (*ret_next < h->count && load_relaxed(&h->slices[*ret_next]) == slice_make(SLICE_REST, 0, *ret_next - slice))
+        while (*ret_next < h->count &&
+               load_relaxed(&h->slices[*ret_next]) == slice_make(SLICE_REST, 0, *ret_next - slice))
             ++*ret_next;
         return HSHM_OK;
     case SLICE_SLAB:

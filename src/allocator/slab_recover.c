@@ -76,7 +76,8 @@ static bool
 is_dead_thread(const struct dead_threads *dead, uint64_t own)
 {
     const uint64_t slot = (own >> 8 & 0xffffff) - 1;
-    return slot < DEAD_THREADS_WORDS * WORD_BITS && (dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1) != 0;
+    return slot < DEAD_THREADS_WORDS * (uint64_t)WORD_BITS &&
+           (dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1) != 0;
 }
 
 /* A slab of a dead thread, or one that a dead process had locked, becomes an orphan. */
@@ -190,7 +191,8 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
     } else if (flags == (SLAB_IS | SLAB_SHELVED) && class < h->classes) {
         shelf_put(h, class, page_shelf(h, own), slice);
     }
-    if (shelve && class < h->classes && cas_seq_cst(&record->own, &own, page_own(SLAB_SHELVED, class, page_own_home(own), 0)))
+    if (shelve && class < h->classes &&
+        cas_seq_cst(&record->own, &own, page_own(SLAB_SHELVED, class, page_own_home(own), 0)))
         shelf_put(h, class, page_shelf(h, own), slice);
     (void)page_retire(a, slice);
 }

@@ -34,9 +34,8 @@ struct thread_table {
 };
 
 /* Initial exec: the distance from the thread pointer is the same in all threads, and known when a handle is made. */
-static _Thread_local struct thread_table table __attribute__((tls_model("initial-exec"))) = {
-    .entries = { SIXTEEN(NO_ENTRY), FOUR(NO_ENTRY), FOUR(NO_ENTRY), NO_ENTRY }
-};
+static _Thread_local struct thread_table table __attribute__((
+    tls_model("initial-exec"))) = { .entries = { SIXTEEN(NO_ENTRY), FOUR(NO_ENTRY), FOUR(NO_ENTRY), NO_ENTRY } };
 static_assert(COUNTOF(table.entries) == 25, "each leads somewhere");
 
 static struct {

@@ -26,7 +26,7 @@
 enum {
     REGION_FORMAT_VERSION = 1,
     CACHE_LINE = 64,
-    GRANULE = 16,        /* smallest unit of a block, and its alignment */
+    GRANULE = 16,         /* smallest unit of a block, and its alignment */
     SLICE_SHIFT_MAX = 16, /* slices of 64 KiB, from 16 MiB upwards      */
     REGION_MIN_BLOCK_MAX = 4096
 };

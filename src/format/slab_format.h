@@ -107,11 +107,11 @@ enum {
  * 32 bytes are what a plain free reads; <hshm/inline.h> knows them too.
  */
 struct slab_record {
-    _Atomic uint64_t own; /*  0: see above                                                              */
-    uint64_t limit;       /*  8: see slab_numbers()                                                     */
-    uint64_t reciprocal;  /* 16: 2^64 / size and a little more; see there                               */
-    uint32_t left;        /* 24: ThreadLocal: local frees until the owner must look; its owner's only   */
-    uint32_t left_from;   /* 28: what `left` was set to                                                 */
+    _Atomic uint64_t own;    /*  0: see above                                                              */
+    uint64_t limit;          /*  8: see slab_numbers()                                                     */
+    uint64_t reciprocal;     /* 16: 2^64 / size and a little more; see there                               */
+    uint32_t left;           /* 24: ThreadLocal: local frees until the owner must look; its owner's only   */
+    uint32_t left_from;      /* 28: what `left` was set to                                                 */
     _Atomic uint32_t size;   /* 32: bytes a block                                                       */
     _Atomic uint32_t blocks; /* 36: how many                                                            */
     _Atomic uint32_t class;  /* 40: size class                                                          */
@@ -145,14 +145,14 @@ static_assert(offsetof(struct slab_thread, mail) == 64, "format v1");
 
 /* Shared: at root_off.  First line: constant.  Others: each its own line, derived but for the counters. */
 struct slab_root {
-    uint64_t slices;         /*   0: how many slices the data has                                        */
-    uint32_t slice_shift;    /*   8                                                                      */
-    uint32_t block_shift;    /*  12: log2 of the smallest block                                          */
-    uint32_t thread_slots;   /*  16: ThreadLocal                                                         */
-    uint32_t shards;         /*  20: ScalablePage                                                        */
-    uint64_t reserved0[5];   /*  24                                                                      */
-    _Atomic uint64_t lowest; /*  64: no word of taken bits below this one has a free slice (nearly)      */
-    _Atomic uint64_t high;   /*  72: no slice at or above was ever claimed                               */
+    uint64_t slices;               /*   0: how many slices the data has                                        */
+    uint32_t slice_shift;          /*   8                                                                      */
+    uint32_t block_shift;          /*  12: log2 of the smallest block                                          */
+    uint32_t thread_slots;         /*  16: ThreadLocal                                                         */
+    uint32_t shards;               /*  20: ScalablePage                                                        */
+    uint64_t reserved0[5];         /*  24                                                                      */
+    _Atomic uint64_t lowest;       /*  64: no word of taken bits below this one has a free slice (nearly)      */
+    _Atomic uint64_t high;         /*  72: no slice at or above was ever claimed                               */
     _Atomic uint64_t threads_high; /*  80: no thread slot at or above was ever taken                     */
     uint64_t reserved1[5];         /*  88                                                                */
     _Atomic uint64_t used;         /* 128: slices in slabs and runs                                      */

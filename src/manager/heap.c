@@ -91,8 +91,9 @@ check_min_block(const struct allocator_ops *ops, size_t min_block)
     if (min_block == 0 || min_block == GRANULE)
         return HSHM_OK;
     if (!(ops->needs & TAKES_MIN_BLOCK))
-        return fail(HSHM_E_NOTSUP, "a %s heap has no smallest block that could be chosen: min_block is %zu, not 0 or %d",
-                    ops->title, min_block, GRANULE);
+        return fail(HSHM_E_NOTSUP,
+                    "a %s heap has no smallest block that could be chosen: min_block is %zu, not 0 or %d", ops->title,
+                    min_block, GRANULE);
     if (!is_power_of_two(min_block) || min_block < GRANULE || min_block > REGION_MIN_BLOCK_MAX)
         return fail(HSHM_E_INVAL, "min_block is %zu; it must be a power of two from %d to %d", min_block, GRANULE,
                     REGION_MIN_BLOCK_MAX);

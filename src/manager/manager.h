@@ -38,8 +38,7 @@ void registry_take_out(hshm_manager *manager, hshm_backend *backend);
 
 /* Lay a new heap out and make it visible.  On failure the region is as it was. */
 hshm_status heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_ops *ops,
-                        uint64_t custom_size, const hshm_allocator_options *options,
-                        hshm_allocator **ret_allocator);
+                        uint64_t custom_size, const hshm_allocator_options *options, hshm_allocator **ret_allocator);
 
 /* A handle on the heap that a checked header describes. */
 hshm_status heap_open(hshm_backend *backend, const struct region_header *header, hshm_allocator **ret_allocator);

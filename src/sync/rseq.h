@@ -68,46 +68,45 @@ rseq_cpu(void)
  * The frame of a sequence.  The table says where it begins, how long it is, and where to go when it was interrupted; the
  * kernel wants the four bytes before that place to be its signature.  `body` ends with the store.
  */
-#define RSEQ_SEQUENCE(body)                                   \
-    ".pushsection __rseq_cs, \"aw\"\n\t"                      \
-    ".balign 32\n"                                            \
-    "30:\n\t"                                                 \
-    ".long 0, 0\n\t"                                          \
-    ".quad 10f, 20f - 10f, 40f\n\t"                           \
-    ".popsection\n\t"                                         \
-    "leaq 30b(%%rip), %[scratch]\n\t"                         \
-    "movq %[scratch], %[table]\n"                             \
-    "10:\n\t"                                                 \
-    "cmpl %[cpu], %[cpu_id]\n\t"                              \
-    "jne 50f\n\t"                                             \
-    "movq %[own], %[scratch]\n\t"                             \
-    "andq %[mask], %[scratch]\n\t"                            \
-    "cmpq %[want], %[scratch]\n\t"                            \
-    "jne 50f\n\t"                                             \
-    "movq %[word], %[bits]\n\t" body                          \
-    "movq %[scratch], %[word]\n"                              \
-    "20:\n\t"                                                 \
-    "xorl %[result], %[result]\n\t"                           \
-    "jmp 70f\n"                                               \
-    "50:\n\t"                                                 \
-    "movl $1, %[result]\n\t"                                  \
-    "jmp 70f\n"                                               \
-    "60:\n\t"                                                 \
-    "movl $2, %[result]\n"                                    \
-    "70:\n\t"                                                 \
-    ".pushsection __rseq_failure, \"ax\"\n\t"                 \
-    ".byte 0x0f, 0xb9, 0x3d\n\t"                              \
-    ".long 0x53053053\n"                                      \
-    "40:\n\t"                                                 \
-    "jmp 50b\n\t"                                             \
+#define RSEQ_SEQUENCE(body)                                       \
+    ".pushsection __rseq_cs, \"aw\"\n\t"                          \
+    ".balign 32\n"                                                \
+    "30:\n\t"                                                     \
+    ".long 0, 0\n\t"                                              \
+    ".quad 10f, 20f - 10f, 40f\n\t"                               \
+    ".popsection\n\t"                                             \
+    "leaq 30b(%%rip), %[scratch]\n\t"                             \
+    "movq %[scratch], %[table]\n"                                 \
+    "10:\n\t"                                                     \
+    "cmpl %[cpu], %[cpu_id]\n\t"                                  \
+    "jne 50f\n\t"                                                 \
+    "movq %[own], %[scratch]\n\t"                                 \
+    "andq %[mask], %[scratch]\n\t"                                \
+    "cmpq %[want], %[scratch]\n\t"                                \
+    "jne 50f\n\t"                                                 \
+    "movq %[word], %[bits]\n\t" body "movq %[scratch], %[word]\n" \
+    "20:\n\t"                                                     \
+    "xorl %[result], %[result]\n\t"                               \
+    "jmp 70f\n"                                                   \
+    "50:\n\t"                                                     \
+    "movl $1, %[result]\n\t"                                      \
+    "jmp 70f\n"                                                   \
+    "60:\n\t"                                                     \
+    "movl $2, %[result]\n"                                        \
+    "70:\n\t"                                                     \
+    ".pushsection __rseq_failure, \"ax\"\n\t"                     \
+    ".byte 0x0f, 0xb9, 0x3d\n\t"                                  \
+    ".long 0x53053053\n"                                          \
+    "40:\n\t"                                                     \
+    "jmp 50b\n\t"                                                 \
     ".popsection\n\t"
 
-#define RSEQ_OPERANDS                                                                                       \
-    [result] "=&r"(result), [bits] "=&r"(bits), [scratch] "=&r"(scratch), [word] "+m"(*(uint64_t *)word),   \
+#define RSEQ_OPERANDS                                                                                     \
+    [result] "=&r"(result), [bits] "=&r"(bits), [scratch] "=&r"(scratch), [word] "+m"(*(uint64_t *)word), \
         [table] "=m"(rseq->rseq_cs)
-#define RSEQ_INPUTS                                                                                         \
-    [cpu] "r"(cpu), [cpu_id] "m"(rseq->cpu_id), [own] "m"(*(const uint64_t *)guard.own),                   \
-        [mask] "r"(guard.mask), [want] "r"(guard.want)
+#define RSEQ_INPUTS                                                                                              \
+    [cpu] "r"(cpu), [cpu_id] "m"(rseq->cpu_id), [own] "m"(*(const uint64_t *)guard.own), [mask] "r"(guard.mask), \
+        [want] "r"(guard.want)
 
 /*
  * Clear a set bit of a word: bit *inout_at if it is set, else the lowest, which *inout_at then says.  NOT: none is set.

@@ -15,11 +15,13 @@
 struct mix {
     const char *title;
     size_t least, most;
+    double bound; /* what may be committed for each live byte */
 };
 
+/* Of the largest blocks only some dozen are live, and each class has a slab of several. */
 static const struct mix mixes[] = {
-    { "16..64", 16, 64 },   { "16..1024", 16, 1024 },     { "4096..65536", 4096, 65536 },
-    { "32..256", 32, 256 }, { "700..12000", 700, 12000 }, { "100000..2000000", 100000, 2000000 },
+    { "16..64", 16, 64, 1.4 },   { "16..1024", 16, 1024, 1.4 },     { "4096..65536", 4096, 65536, 1.4 },
+    { "32..256", 32, 256, 1.4 }, { "700..12000", 700, 12000, 1.4 }, { "100000..2000000", 100000, 2000000, 1.6 },
 };
 
 struct held {
@@ -112,21 +114,22 @@ report(const char *title, hshm_allocator *heap, uint64_t requested)
                   (double)committed(heap) / (double)requested);
 }
 
-/* Every other round the program moves from processor to processor. */
-static double
+/* How many times there was too much.  Every other round the program moves from processor to processor. */
+static unsigned
 live_through_all(struct hold *hold, bool moves)
 {
-    double worst = 0;
+    unsigned too_much = 0;
     for (size_t i = 0; i < sizeof mixes / sizeof mixes[0]; i++) {
         if (moves)
             (void)run_on((unsigned)i);
         change_mix(hold, &mixes[i]);
         live_on(hold, &mixes[i], moves);
         report(mixes[i].title, hold->heap, hold->bytes);
-        const double over = (double)committed(hold->heap) / (double)stats_of(hold->heap).live_bytes;
-        worst = over > worst ? over : worst;
+        /* ScalablePage: of blocks that were freed elsewhere than at home some wait for a taker there. */
+        const double bound = mixes[i].bound + (moves ? 0.3 : 0);
+        too_much += (double)committed(hold->heap) > bound * (double)stats_of(hold->heap).live_bytes;
     }
-    return worst;
+    return too_much;
 }
 
 /* Live bytes are as the heap rounds them; what rounding costs, test_memory.c measures. */
@@ -140,20 +143,14 @@ changing_sizes_leave_no_memory_behind(void **state)
     hold.random = test_seed();
     hold.held = calloc(hold.room, sizeof *hold.held);
     assert_non_null(hold.held);
-    double worst = 0;
-    double worst_moving = 0;
-    for (unsigned round = 0; round < rounds; round++) {
-        double *which = round % 2 == 0 ? &worst : &worst_moving;
-        const double over = live_through_all(&hold, round % 2 != 0);
-        *which = over > *which ? over : *which;
-    }
+    unsigned too_much = 0;
+    for (unsigned round = 0; round < rounds; round++)
+        too_much += live_through_all(&hold, round % 2 != 0);
     run_anywhere();
     while (hold.count > 0)
         hold_less(&hold, hold.count - 1);
     free(hold.held);
-    assert_true(worst <= 1.4);
-    /* ScalablePage: of blocks that were freed elsewhere than at home some wait for a taker there. */
-    assert_true(worst_moving <= 1.7);
+    assert_int_equal(too_much, 0);
     assert_none_lost(hold.heap);
     assert_ok(hshm_backend_destroy(NULL, 1));
 }
