@@ -340,6 +340,7 @@ typedef struct hshm_check_report {
  * Changes nothing, and ends whatever the bytes are; a heap attached read-only can be checked.
  *
  * The caller guarantees that nobody, in any process, allocates or frees meanwhile: what is being changed may look damaged.
+ * So may what a process left that was killed in the middle of a call, until it was cleaned up after; hshm_trim() does that.
  *
  * @param flags       0; kept for later
  * @param ret_report  may be NULL
