@@ -30,6 +30,8 @@
  *   room at the same moment, after which a block may be given out twice.
  *
  * Threads and processes: every call is safe from several threads and processes at once, except where it says so.
+ * SCALABLE_PAGE: when memory is short, in hshm_trim(), and rarely otherwise, a call may bind its thread to one processor
+ * after the other for a moment, also to those that it was bound away from, and then to those on which it ran before.
  * Signals: no call here but hshm_to_off() and hshm_to_addr() is async-signal-safe.
  *
  * Killed processes: SIGKILL in the middle of a call leaves the heap consistent and makes nobody wait.  What a process had
@@ -52,8 +54,8 @@
  * all processes.  When all are taken by the living, requests answer HSHM_E_LIMIT; but for frees, and for blocks of more than
  * 8 slices (512 KiB in regions of 16 MiB and more), which need no slot.
  *
- * Forked children: the child goes on with the parent's shared heaps under a slot of its own, and may free what the parent
- * took; THREAD_LOCAL: its thread takes a slot at its next request, the parent's threads keep theirs.  A heap on MALLOC is
+ * Forked children: the child goes on with the parent's shared heaps under a slot of its own (ARRAY: under none), and may
+ * free what the parent took; THREAD_LOCAL: its thread takes a slot at its next request, the parent's threads keep theirs.  A heap on MALLOC is
  * copied: the child's thread goes on with what it had there, and what other threads kept is nobody's in the copy.
  * So is an ARRAY that is not in shared memory, but in the copy what the threads kept stays out of reach.
  *
