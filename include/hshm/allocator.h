@@ -171,8 +171,8 @@ HSHM_API void *hshm_malloc(hshm_allocator *allocator, size_t size);
 
 /**
  * Like hshm_malloc() for `count` elements of `size` bytes, zeroed.  A product that overflows is HSHM_E_NOMEM.
- * SCALABLE_PAGE, THREAD_LOCAL: a block of more than 8 slices whose pages were never used, or were given back to the system
- * since, reads as zero already, and is not written to.
+ * SCALABLE_PAGE, THREAD_LOCAL: a block of more than 8 slices that nobody used since the system gave its pages as zero (when
+ * the region was made, or after they were given back) is not written to.
  */
 HSHM_API void *hshm_calloc(hshm_allocator *allocator, size_t count, size_t size);
 
