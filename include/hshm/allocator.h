@@ -2,15 +2,19 @@
  * allocator.h - cutting a region into blocks.
  *
  * kind                           what it is for
- * HSHM_ALLOCATOR_STACK           a bump pointer: the fastest, no waste between blocks; room comes back from the top
- * HSHM_ALLOCATOR_SCALABLE_PAGE   general use, memory bounded by CPUs (HSHM_E_NOTSUP in this build)
- * HSHM_ALLOCATOR_THREAD_LOCAL    general use at high frequency (HSHM_E_NOTSUP in this build)
+ * HSHM_ALLOCATOR_STACK           a bump pointer: no waste between blocks, any number freed at once; room comes back from
+ *                                the top
+ * HSHM_ALLOCATOR_SCALABLE_PAGE   general use; what is kept for the next blocks is bounded by processors, however many
+ *                                threads and processes there are
+ * HSHM_ALLOCATOR_THREAD_LOCAL    general use at high frequency; each thread that allocates keeps some memory for its next
+ *                                blocks, and takes one of a fixed number of slots.  Its short path can be compiled into the
+ *                                caller: <hshm/inline.h>
  * HSHM_ALLOCATOR_MALLOC          the system's malloc, in this process only
  *
  *                 POSIX_SHM_MMAP  POSIX_MMAP  MALLOC                  ARRAY                        GPU kinds
  * STACK           yes             yes         yes, this process only  yes; shared if the array is  no driver
- * SCALABLE_PAGE   not yet         not yet     not yet                 not yet                      no driver
- * THREAD_LOCAL    not yet         not yet     not yet                 not yet                      no driver
+ * SCALABLE_PAGE   yes             yes         yes, this process only  yes; shared if the array is  no driver
+ * THREAD_LOCAL    yes             yes         yes, this process only  yes; shared if the array is  no driver
  * MALLOC          no              no          yes, this process only  no                           no
  *
  * Whatever is "no" answers HSHM_E_NOTSUP with the reason when the allocator is created.
@@ -21,14 +25,39 @@
  *   hshm_calloc().  A request of 0 bytes gives a block of its own that may be freed like any other.
  *   Blocks of a MALLOC backend or heap end with the backend, in hshm_backend_destroy() or _detach().
  *   Freeing what is not a live block of the heap (freed already, interior, foreign, wild) changes nothing and answers
- *   HSHM_E_BADFREE, also in release builds.  (Not found out in every case: a wrong free while another thread or process
- *   frees or takes that very room at the same moment.)
+ *   HSHM_E_BADFREE, also in release builds.  Not found out: a second free once the address has been given out anew, for
+ *   then it is a live block; and, not in every case, a wrong free while another thread or process frees or takes that very
+ *   room at the same moment, after which a block may be given out twice.
  *
  * Threads and processes: every call is safe from several threads and processes at once, except where it says so.
+ * SCALABLE_PAGE: when memory is short, in hshm_trim(), and rarely otherwise, a call may bind its thread to one processor
+ * after the other for a moment, also to those that it was bound away from, and then to those on which it ran before.
  * Signals: no call here but hshm_to_off() and hshm_to_addr() is async-signal-safe.
- * Killed processes: SIGKILL in the middle of a call leaves the heap consistent and makes nobody wait.  At most the one
- * block (in a free, the room it gave back; in a realloc that moves, both) that the call was about stays unusable until the
- * stack is rewound, and, as beneath a live block, free room beneath it does not come back before.
+ *
+ * Killed processes: SIGKILL in the middle of a call leaves the heap consistent and makes nobody wait.  What a process had
+ * allocated stays, as after any other end.
+ *   STACK   At most the one block (in a free, the room it gave back; in a realloc that moves, both) that the call was about
+ *           stays unusable until the stack is rewound, and, as beneath a live block, free room beneath it does not come
+ *           back before.
+ *   SCALABLE_PAGE, THREAD_LOCAL
+ *           A block is taken, and given back, by a single store.  Taken for good is at most the one block that a call had
+ *           taken and not returned yet.  SCALABLE_PAGE, killed while it makes the slices of an empty slab free: up to 63
+ *           of that slab's blocks.
+ *           Out of reach until somebody cleans up: what its threads kept for their next blocks (THREAD_LOCAL: all free
+ *           room in slabs that they owned), and slices that were changing hands.  Cleaning up runs by itself: at attach,
+ *           and in a forked child, after the process whose slot is taken over; after every dead process before
+ *           HSHM_E_NOMEM, or HSHM_E_LIMIT for want of a thread slot, is answered, and in hshm_trim().  On ARRAY nobody can
+ *           tell who is dead, so what a dead process kept there stays out of reach; its live blocks can be freed.
+ *
+ * Threads of THREAD_LOCAL: the first request of a thread takes a slot for it, which it gives back when it ends.  A region
+ * has 4 of them below 64 KiB, 16 below 1 MiB, 64 below 16 MiB, 1024 below 64 MiB, and 4096 from there, for the threads of
+ * all processes.  When all are taken by the living, requests answer HSHM_E_LIMIT; but for frees, and for blocks of more than
+ * 8 slices (512 KiB in regions of 16 MiB and more), which need no slot.
+ *
+ * Forked children: the child goes on with the parent's shared heaps under a slot of its own (ARRAY: under none), and may
+ * free what the parent took; THREAD_LOCAL: its thread takes a slot at its next request, the parent's threads keep theirs.  A heap on MALLOC is
+ * copied: the child's thread goes on with what it had there, and what other threads kept is nobody's in the copy.
+ * So is an ARRAY that is not in shared memory, but in the copy what the threads kept stays out of reach.
  *
  * In a heap attached read-only, calls that would change it answer HSHM_E_PERM.  In a forked child that could not get a
  * place of its own they do likewise, visits and marks too, or answer HSHM_E_LIMIT when all slots were taken.
@@ -57,9 +86,9 @@ typedef enum hshm_allocator_kind {
 /** How hshm_allocator_create() works; start from HSHM_ALLOCATOR_OPTIONS_INIT.  NULL means just that. */
 typedef struct hshm_allocator_options {
     size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow             */
-    size_t min_block;   /**< bytes of the smallest block, and what all are aligned to: a power of two from 16 to 4096;
-                             0 = 16.  SCALABLE_PAGE, THREAD_LOCAL.  256 suits device memory, and needs a sixteenth of
-                             the control data                                                         */
+    size_t min_block;   /**< SCALABLE_PAGE, THREAD_LOCAL: bytes of the smallest block, of which all sizes are multiples;
+                             a power of two from 16 to 4096, 0 = 16.  From 16 MiB up, so are all
+                             offsets of blocks.  With 256 the control data is about a seventh of that with 16    */
 } hshm_allocator_options;
 
 /* clang-format off */
@@ -81,9 +110,12 @@ typedef struct hshm_allocator_options {
  * @return HSHM_OK, or, leaving the backend as it was:
  *         HSHM_E_NOTFOUND  no such backend
  *         HSHM_E_EXISTS    the backend has a heap already, or the id is registered in this manager
- *         HSHM_E_INVAL     kind or struct_size is wrong, or the custom header does not fit into the region
- *         HSHM_E_NOTSUP    that kind does not work on that backend; the sentence says why
- *         HSHM_E_NOSPC     no memory for the handle, or a lazy region's file system has no room for the heap's tables
+ *         HSHM_E_INVAL     kind or struct_size is wrong; min_block is no power of two from 16 to 4096; or the heap's tables
+ *                          and the custom header do not fit into the region
+ *         HSHM_E_NOTSUP    that kind does not work on that backend, or (STACK, MALLOC) takes no min_block but 0 and 16;
+ *                          the sentence says why
+ *         HSHM_E_NOSPC     no memory for the handle, or a lazy region's file system has no room for the heap's tables;
+ *                          THREAD_LOCAL, beyond some 24 such heaps in a process: no key for thread-specific data is left
  *         HSHM_E_PERM      the backend is attached read-only, or was created by this process's parent
  *         HSHM_E_SYSTEM    a system call failed
  */
@@ -127,6 +159,8 @@ HSHM_API void *hshm_allocator_custom_header(hshm_allocator *allocator, size_t *r
  *
  * @return HSHM_OK, or, leaving *ret_ptr as it was:
  *         HSHM_E_NOMEM  the heap has no room for it; smaller requests may still succeed
+ *         HSHM_E_LIMIT  THREAD_LOCAL: all slots for threads are taken by live ones
+ *         HSHM_E_NOSPC  THREAD_LOCAL: the system has no memory for this thread's private part
  *         HSHM_E_INVAL  ret_ptr is NULL
  *         HSHM_E_PERM   attached read-only
  */
@@ -135,7 +169,11 @@ HSHM_API hshm_status hshm_allocate(hshm_allocator *allocator, size_t size, hshm_
 /** hshm_allocate() shaped like malloc: the address, or NULL, with the reason in hshm_last_status(). */
 HSHM_API void *hshm_malloc(hshm_allocator *allocator, size_t size);
 
-/** Like hshm_malloc() for `count` elements of `size` bytes, zeroed.  A product that overflows is HSHM_E_NOMEM. */
+/**
+ * Like hshm_malloc() for `count` elements of `size` bytes, zeroed.  A product that overflows is HSHM_E_NOMEM.
+ * SCALABLE_PAGE, THREAD_LOCAL: a block of more than 8 slices that nobody used since the system gave its pages as zero (when
+ * the region was made, or after they were given back) is not written to.
+ */
 HSHM_API void *hshm_calloc(hshm_allocator *allocator, size_t count, size_t size);
 
 /**
@@ -156,9 +194,12 @@ HSHM_API void *hshm_aligned_alloc(hshm_allocator *allocator, size_t alignment, s
  * Change the size of a block, in place where it can be; otherwise it moves and its content up to the smaller of both
  * sizes moves with it.  A null *inout_ptr (addr and shm.off) allocates.  A size of 0 gives a block of the smallest size,
  * it does not free.  The new part is not zeroed, and a block that moved is only 16-byte aligned.
+ * SCALABLE_PAGE, THREAD_LOCAL: a block of up to 8 slices stays where it is if the new size fits and is more than half of its
+ * usable size; a larger one grows into free slices behind it, and gives slices back where it shrinks.  To make a block
+ * smaller never fails for want of room.
  *
  * @param inout_ptr  a live block of this heap (by addr, or by shm.off when addr is NULL), owned by the caller
- * @return HSHM_OK, or, leaving block and *inout_ptr as they were: HSHM_E_NOMEM, HSHM_E_BADFREE, HSHM_E_INVAL, HSHM_E_PERM
+ * @return HSHM_OK, or, leaving block and *inout_ptr as they were: HSHM_E_BADFREE, or as hshm_allocate()
  */
 HSHM_API hshm_status hshm_reallocate(hshm_allocator *allocator, hshm_ptr *inout_ptr, size_t size);
 
@@ -174,7 +215,14 @@ HSHM_API void *hshm_realloc(hshm_allocator *allocator, void *addr, size_t size);
  */
 HSHM_API hshm_status hshm_deallocate(hshm_allocator *allocator, hshm_ptr *inout_ptr);
 
-/** Free a block by its address.  NULL is fine.  @return HSHM_OK, HSHM_E_BADFREE, HSHM_E_PERM */
+/**
+ * Free a block by its address.  NULL is fine.
+ *
+ * A second free of a block is found out until its address is given out anew, whoever freed it first: also when that was
+ * another thread or process than the one that owns the block's slab, and the owner has not looked since.
+ *
+ * @return HSHM_OK, HSHM_E_BADFREE, HSHM_E_PERM
+ */
 HSHM_API hshm_status hshm_free(hshm_allocator *allocator, void *addr);
 
 /**
@@ -204,9 +252,15 @@ HSHM_API hshm_status hshm_visit_blocks(hshm_allocator *allocator, hshm_visit_fn 
 /**
  * Give free memory back to the system, keeping `keep` free bytes.
  *
- * STACK: the pages above the top; the caller guarantees that nobody allocates meanwhile.  Regions made with
- * HSHM_COMMIT_RESERVE or _PREFAULT keep what was reserved (HSHM_E_NOTSUP), and so does an ARRAY.
+ * STACK: the pages above the top; the caller guarantees that nobody allocates meanwhile.
+ * SCALABLE_PAGE, THREAD_LOCAL: safe while others work.  First slabs without a live block, and slices kept for later, become
+ * free (THREAD_LOCAL: the calling thread's; SCALABLE_PAGE: everyone's, for which the calling thread may visit one processor
+ * after the other), then what dead processes left; then pages of free slices go back, the highest first.  Slices must be
+ * whole pages, as they are in regions of 16 MiB and more.  Without this call, half of what is free beyond 32 slices and a
+ * 32nd of what is used goes back once it has been too much for half a second.
  * MALLOC: asks malloc_trim().
+ * Named regions made with HSHM_COMMIT_RESERVE or _PREFAULT keep what was reserved (HSHM_E_NOTSUP), and so does an ARRAY
+ * (slabs become free, and the dead are cleaned up after, all the same).
  *
  * @param ret_bytes  how much was given back; may be NULL
  * @return HSHM_OK, HSHM_E_NOTSUP, HSHM_E_PERM (read-only), HSHM_E_SYSTEM
@@ -243,12 +297,17 @@ typedef struct hshm_stats {
     uint64_t data_bytes;   /**< of these, for blocks                                                                */
     uint64_t live_bytes;   /**< in blocks that are allocated, rounded as the allocator rounds                       */
     uint64_t live_blocks;  /**< how many they are                                                                   */
-    uint64_t used_bytes;   /**< STACK: up to the top, freed blocks beneath it included; MALLOC: live_bytes          */
+    uint64_t used_bytes;   /**< STACK: up to the top, freed blocks beneath it included; MALLOC: live_bytes;
+                                others: slices that are not free, with the free blocks in them and what threads keep */
     uint64_t peak_bytes;   /**< the most that used_bytes ever was                                                   */
     uint64_t free_bytes;   /**< data_bytes - live_bytes                                                             */
-    uint64_t largest_free; /**< the largest block that would fit now (alignment 16; MALLOC: less its rounding)      */
-    uint64_t allocs;       /**< blocks ever taken;  STACK: live_blocks + frees, blocks lost to kills not counted    */
-    uint64_t frees;        /**< blocks ever freed, by rewinds too                                                   */
+    uint64_t largest_free; /**< the largest block that would fit now (alignment 16; MALLOC: less its rounding);
+                                SCALABLE_PAGE, THREAD_LOCAL: the longest row of free slices; smaller blocks may still
+                                fit into slabs when it is 0                                                         */
+    uint64_t allocs;       /**< blocks ever taken; but for MALLOC live_blocks + frees, less what kills lost        */
+    uint64_t frees;        /**< blocks ever freed, by rewinds too.  SCALABLE_PAGE: threads tell of 64 at once; so it is
+                                exact for this process's, and up to 63 less for each thread of others (for good,
+                                if it is killed)                                                                    */
     uint64_t failures;     /**< requests that found no room                                                         */
     uint64_t committed;    /**< bytes of the region that the system holds now                                       */
     double fragmentation;  /**< 1 - largest_free / free_bytes; 0 when nothing is free                               */
@@ -261,7 +320,7 @@ typedef struct hshm_stats {
 /**
  * Count what the heap holds.  Correct across processes, and safe while others work: each figure is then one of a
  * moment during the call.  STACK: reads the table of blocks, so it takes time in proportion to their number (some
- * 10 ns each); MALLOC: no more than a few loads.
+ * 10 ns each); SCALABLE_PAGE, THREAD_LOCAL: reads each slice's word and each slab's bits; MALLOC: no more than a few loads.
  *
  * @return HSHM_OK, or HSHM_E_INVAL (NULL, wrong struct_size)
  */
@@ -283,6 +342,7 @@ typedef struct hshm_check_report {
  * Changes nothing, and ends whatever the bytes are; a heap attached read-only can be checked.
  *
  * The caller guarantees that nobody, in any process, allocates or frees meanwhile: what is being changed may look damaged.
+ * So may what a process left that was killed in the middle of a call, until it was cleaned up after; hshm_trim() does that.
  *
  * @param flags       0; kept for later
  * @param ret_report  may be NULL

@@ -2,8 +2,8 @@
  * hshm.h - heaps in memory that many processes share: everything but MPI.
  *
  * A backend obtains bytes (POSIX shared memory, a mapped file, malloc, your array).  An allocator cuts them into
- * blocks (Stack, Malloc, ...).  A manager is this process's list of both.  One region of bytes = one backend = one
- * allocator; that pair, seen from one process, is a heap.
+ * blocks (ThreadLocal, ScalablePage, Stack, Malloc).  A manager is this process's list of both.  One region of bytes =
+ * one backend = one allocator; that pair, seen from one process, is a heap.
  *
  *     hshm_backend *backend;
  *     hshm_allocator *heap;

@@ -2,7 +2,8 @@
  * inline.h - the short path of the ThreadLocal allocator, to be compiled into the caller.
  *
  * hshm_malloc_inline() and hshm_free_inline() do what hshm_malloc() and hshm_free() do, on every heap.  On a ThreadLocal
- * heap with slices of 64 KiB and blocks of 16 bytes and more (any region of 16 MiB or more), the common case - a block of up
+ * heap with slices of 64 KiB and blocks of 16 bytes and more (any region of 16 MiB or more, but an array only if it begins
+ * at a multiple of 64 KiB), the common case - a block of up
  * to 1024 bytes that this thread's own slabs hold, freed by the thread that owns its slab - runs here, without a call;
  * everything else calls the plain functions.  The plain functions run this very code.
  *

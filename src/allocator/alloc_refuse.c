@@ -1,9 +1,8 @@
 /*
- * alloc_refuse.c - heaps and kinds that say no.
+ * alloc_refuse.c - heaps that say no.
  *
  * A handle's functions are swapped for these where the process may look but not touch (attached read-only), or may not
- * even look (a forked child without a place in the region).  The kinds that this version does not build yet are here too,
- * as lines of the table that answer with a sentence.
+ * even look (a forked child without a place in the region).
  */
 #include "allocator/allocator.h"
 #include "base/error.h"

@@ -3,8 +3,8 @@
  *
  * Every thread has a small table in its static thread-local storage, an entry a heap; so the short path finds the entry at
  * a constant distance from the thread pointer, without a call.  An entry that was never set leads to an empty heap that all
- * share, so that there is no NULL to look for.  A table has few entries, because static storage is scarce; heaps beyond that
- * use a key of pthreads and take the longer path always.
+ * share, so that there is no NULL to look for.  A table has few entries, because static storage is scarce; ThreadLocal heaps
+ * beyond that use a key of pthreads and take the longer path always, ScalablePage ones count each free in the region.
  *
  * Threads whose table was ever set are listed, so that entries can be emptied when a heap's handle ends, whichever thread
  * ends it; and each thread's heaps end with the thread.

@@ -26,7 +26,8 @@
  *
  *     ZERO      free, and its pages read as zero; the whole word is 0
  *     DIRTY     free
- *     CLAIMED   being made into something by `process`, or kept by one of its threads for its next slab
+ *     CLAIMED   being made into something by `process`, or kept by one of its threads for its next slab or large block;
+ *               count is 1 if it was DIRTY
  *     SLAB      first slice of a slab of `count` slices
  *     RUN       first slice of a block of `count` slices
  *     REST      a further slice of a slab or run, `count` slices behind its first
