@@ -240,7 +240,8 @@ class Bench:
         self.seconds = time.monotonic() - started
 
     def key(self, subject, case):
-        return (subject.name, " ".join(self.arguments(subject, case)))
+        # Nobody else's two threads stand beside two processes.
+        return (subject.name, " ".join(self.arguments(subject, case)) + (" 2p" if case.team == "2p" else ""))
 
     def run_one(self, subject, case, round_number):
         if subject.only and not re.search(subject.only, case.name) or (case.team == "2p" and not subject.shared):

@@ -41,8 +41,7 @@
  *           back before.
  *   SCALABLE_PAGE, THREAD_LOCAL
  *           A block is taken, and given back, by a single store.  Taken for good is at most the one block that a call had
- *           taken and not returned yet.  SCALABLE_PAGE, killed while it makes the slices of an empty slab free: up to 63
- *           of that slab's blocks.
+ *           taken and not returned yet.
  *           Out of reach until somebody cleans up: what its threads kept for their next blocks (THREAD_LOCAL: all free
  *           room in slabs that they owned), and slices that were changing hands.  Cleaning up runs by itself: at attach,
  *           and in a forked child, after the process whose slot is taken over; after every dead process before
@@ -87,8 +86,8 @@ typedef enum hshm_allocator_kind {
 typedef struct hshm_allocator_options {
     size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow             */
     size_t min_block;   /**< SCALABLE_PAGE, THREAD_LOCAL: bytes of the smallest block, of which all sizes are multiples;
-                             a power of two from 16 to 4096, 0 = 16.  From 16 MiB up, so are all
-                             offsets of blocks.  With 256 the control data is about a seventh of that with 16    */
+                             and all offsets of blocks; a power of two from 16 to 4096, 0 = 16.  With 256 the control
+                             data is a seventh (SCALABLE_PAGE) or a quarter of that with 16                      */
 } hshm_allocator_options;
 
 /* clang-format off */

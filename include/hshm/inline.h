@@ -13,7 +13,8 @@
  * How a block is taken and given (see docs/design.md, "ThreadLocal"): a slab's blocks have one bit each in a table apart
  * from them, set = free, and a slab belongs to one thread.  Taking a block is one store, that clears its bit; giving it
  * back is one store, that sets it.  So a process can be killed before or after, but not in between, and a block that was
- * freed already is found out by its bit.
+ * freed already is found out by its bit.  (The compiler may move a plain store of yours before it: publish a block's offset
+ * to others by a release store, as you would anyway.)
  */
 #ifndef HSHM_INLINE_H
 #define HSHM_INLINE_H

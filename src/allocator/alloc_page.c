@@ -334,8 +334,11 @@ page_retire(hshm_allocator *a, uint64_t slice)
         }
         store_release(&record->log, load_relaxed(&record->log) | UINT64_C(1) << word);
     }
-    (void)run_free(a, slice, found);
-    return true;
+    /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
+    if (run_free(a, slice, load_acquire(&h->slices[slice])))
+        return true;
+    unlock(h, slice, locked, words_for(blocks));
+    return false;
 }
 
 /* On one processor: slabs at home there, without a live block, that were waiting for someone to come by. */
@@ -425,11 +428,24 @@ leave_current(hshm_allocator *a, uint64_t slice)
     struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
     uint64_t own = load_seq_cst(&record->own);
-    if (!has_flags(own, SLAB_CURRENT))
-        return;
-    const uint64_t full = page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0);
-    if (cas_seq_cst(&record->own, &own, full))
+    while (has_flags(own, SLAB_CURRENT)) { /* again, if another one marked it just then */
+        const uint64_t full = page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0);
+        if (!cas_seq_cst(&record->own, &own, full))
+            continue;
         look_at(a, slice, record);
+        return;
+    }
+}
+
+/* Before a shard is led elsewhere: if we are killed before the slab is FULL, recovery after us finds it in no shard. */
+static void
+mark_current(const hshm_allocator *a, uint64_t slice)
+{
+    struct slab_record *record = record_of(&a->slab, slice);
+    uint64_t own = load_seq_cst(&record->own);
+    if (has_flags(own, SLAB_CURRENT) && page_own_process(own) != a->process)
+        (void)cas_seq_cst(&record->own, &own,
+                          page_own(SLAB_CURRENT, page_own_class(own), page_own_home(own), a->process));
 }
 
 /* Are there blocks that this thread can take, being where it is? */
@@ -504,6 +520,8 @@ replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64_t cu
     if (next == 0)
         return false;
     const uint64_t before = current;
+    if (before != 0 && before <= h->count)
+        mark_current(a, before - 1);
     if (cas_seq_cst(&shard_at(h, here.shard)->current[class], &current, next)) {
         if (before != 0 && before <= h->count)
             leave_current(a, before - 1);
@@ -551,7 +569,7 @@ take_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t wo
     const struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
     _Atomic uint64_t *shared = &remote_of(h, record)[word];
-    uint64_t bits = load_relaxed(shared);
+    uint64_t bits = load_seq_cst(shared); /* after `skip` was stored; see take_anywhere() */
     while (bits != 0) {
         const uint64_t bit = bits & -bits;
         if (!cas_seq_cst(shared, &bits, bits & ~bit))
@@ -660,10 +678,11 @@ leave_idle(hshm_allocator *a, uint32_t shard)
     for (uint32_t class = 0; class < h->classes; class ++) {
         _Atomic uint64_t *current = &shard_at(h, shard)->current[class];
         uint64_t slice = load_seq_cst(current);
-        if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)) ||
-            !cas_seq_cst(current, &slice, 0))
+        if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)))
             continue;
-        leave_current(a, slice - 1);
+        mark_current(a, slice - 1);
+        if (cas_seq_cst(current, &slice, 0))
+            leave_current(a, slice - 1);
     }
 }
 
@@ -827,7 +846,7 @@ give_at_home(const struct slab_heap *h, struct slab_record *record, uint64_t own
 {
     uint64_t bits;
     const uint32_t cpu = rseq_cpu();
-    if (page_own_home(own) != cpu + 1)
+    if (page_own_home(own) == 0 || page_own_home(own) != cpu + 1)
         return RSEQ_AGAIN;
     if (may_be_shared(record) && (load_relaxed(&remote_of(h, record)[word]) & bit) != 0)
         return RSEQ_NOT;
@@ -908,6 +927,7 @@ page_free(hshm_allocator *a, void *addr)
 static hshm_status
 page_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
 {
+    shelve_all(a); /* a full slab may have lost its last block unnoticed */
     squeeze(a);
     (void)slab_recover(a);
     return run_trim(a, keep, ret_bytes);

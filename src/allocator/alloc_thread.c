@@ -113,6 +113,7 @@ struct thread_heap {
 
     struct thread_heap *next; /* in the handle's list */
     struct thread_heap **back;
+    struct thread_heap *next_keyed; /* of handles without an index; see end_keyed_heap() */
 };
 static_assert(offsetof(struct thread_heap, fast) == 0, "thread_table.c knows the first part only");
 static_assert(offsetof(struct hshm_inline_record, own) == offsetof(struct slab_record, own) &&
@@ -152,9 +153,12 @@ more_room_for_chunks(struct thread_heap *heap)
         return false;
     for (uint32_t i = 0; i < heap->chunk_count; i++)
         chunks[i] = heap->chunks[i];
-    pages_give(heap->chunks, chunks_size(heap->chunk_room));
+    /* In this order: a fork may copy the moment in between. */
+    struct slab **before = heap->chunks;
+    const uint32_t room_before = heap->chunk_room;
     heap->chunks = chunks;
     heap->chunk_room = room;
+    pages_give(before, chunks_size(room_before));
     return true;
 }
 
@@ -532,8 +536,12 @@ adopt_slice(struct thread_heap *heap, uint64_t slice, uint32_t class)
         return NULL;
     }
     if (!slab_record_is_sound(h, slice, found) || load_relaxed(&record->class) != class) {
-        store_release(&record->own, SLAB_IS); /* of another class, or damaged: left where it is */
+        /* Of another class, or damaged: left where it is.  Who freed a block meanwhile has told us, and nobody else. */
+        atomic_store(&record->own, SLAB_IS);
         drop_description(heap, slab);
+        const uint32_t its_class = load_relaxed(&record->class);
+        if (its_class < h->classes)
+            shelf_put(h, its_class, 0, slice);
         return NULL;
     }
     describe(heap, slab, slice, slice_count(found), class);
@@ -720,11 +728,14 @@ take_slot(hshm_allocator *a, uint32_t *ret_slot)
     const uint64_t mine = 1 | (uint64_t)a->process << THREAD_OWNER_SHIFT;
     for (uint32_t slot = 0; slot < h->thread_slots; slot++) {
         uint64_t nobody = 0;
-        if (load_relaxed(&h->threads[slot].owner) != 0 || !cas_seq_cst(&h->threads[slot].owner, &nobody, mine))
+        if (load_relaxed(&h->threads[slot].owner) != 0)
             continue;
+        /* First: recovery looks no further, and a kill must not hide the slot from it. */
         uint64_t high = load_relaxed(&h->root->threads_high);
         while (high <= slot && !cas_seq_cst(&h->root->threads_high, &high, slot + UINT64_C(1)))
             ;
+        if (!cas_seq_cst(&h->threads[slot].owner, &nobody, mine))
+            continue;
         *ret_slot = slot;
         return true;
     }
@@ -760,9 +771,26 @@ release_heap(struct thread_heap *heap)
     pages_give(heap, sizeof *heap);
 }
 
+/* Heaps that pthreads' keys lead to, of all handles, under the thread_table lock. */
+static struct thread_heap *keyed_heaps;
+
+/* Take a heap out of the list of keyed ones.  False: it is not there.  Never looks at *heap, which may be gone. */
+static bool
+unlist_keyed(const struct thread_heap *heap)
+{
+    for (struct thread_heap **at = &keyed_heaps; *at != NULL; at = &(*at)->next_keyed) {
+        if (*at != heap)
+            continue;
+        *at = (*at)->next_keyed;
+        return true;
+    }
+    return false;
+}
+
 static void
 unlist_heap(struct thread_heap *heap)
 {
+    (void)unlist_keyed(heap);
     *heap->back = heap->next;
     if (heap->next != NULL)
         heap->next->back = heap->back;
@@ -837,12 +865,16 @@ end_heap(struct hshm_inline_heap *fast)
     retire_heap(heap);
 }
 
-/* For heaps that have no entry in the thread's table: a thread ends. */
+/*
+ * For heaps that have no entry in the thread's table: a thread ends.  pthreads has read the pointer before we have the lock,
+ * so the handle may have ended meanwhile, and the heap with it; the list tells.
+ */
 static void
 end_keyed_heap(void *heap)
 {
     thread_table_lock();
-    end_heap(heap);
+    if (unlist_keyed(heap))
+        end_heap(heap);
     thread_table_unlock();
 }
 
@@ -884,8 +916,12 @@ make_heap(hshm_allocator *a)
     }
     thread_table_lock();
     fill_heap(heap, a, slot);
-    if (a->slab.index >= 0)
+    if (a->slab.index >= 0) {
         thread_entry_set(a->slab.index, &heap->fast, heap->me, end_heap);
+    } else {
+        heap->next_keyed = keyed_heaps;
+        keyed_heaps = heap;
+    }
     thread_table_unlock();
     /* These may call malloc, which may be us: the heap is in its place by now. */
     if (a->slab.index >= 0)

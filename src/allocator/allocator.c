@@ -63,6 +63,9 @@ allocator_bad_free(const hshm_allocator *a, const void *addr)
 hshm_status
 allocator_no_layout(const char *title, const struct heap_wish *wish, uint64_t least)
 {
+    if (wish->custom_size == 0)
+        return fail(HSHM_E_INVAL, "a %s heap does not fit into a region of %s: its own tables take %s", title,
+                    size_text(wish->region_size).s, size_text(least).s);
     return fail(HSHM_E_INVAL,
                 "a custom header of %s does not fit into a region of %s, of which the %s heap's own tables "
                 "take %s",

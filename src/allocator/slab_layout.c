@@ -120,7 +120,9 @@ place_parts(const struct heap_wish *wish, uint64_t begin, const struct geometry 
     if (wish->custom_size > wish->region_size || custom > wish->region_size)
         return false;
     /* Data begins at a slice's multiple, so that blocks are aligned where the region is; small slices save the room. */
-    const uint64_t data = align_up(custom + wish->custom_size, g->slice_shift == SLICE_SHIFT_MAX ? slice : CACHE_LINE);
+    const uint64_t data =
+        align_up(custom + wish->custom_size,
+                 g->slice_shift == SLICE_SHIFT_MAX ? slice : max_u64(CACHE_LINE, UINT64_C(1) << g->block_shift));
     if (data > wish->region_size || g->slices > (wish->region_size - data) >> g->slice_shift)
         return false;
     *ret_layout = (struct heap_layout){

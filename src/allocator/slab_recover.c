@@ -28,8 +28,9 @@ struct dead_threads {
 /* ---- ThreadLocal ---- */
 
 static bool
-is_all_free(const struct slab_heap *h, struct slab_record *record, uint32_t blocks, uint64_t *ret_remote)
+is_all_free(const struct slab_heap *h, struct slab_record *record, uint64_t *ret_remote)
 {
+    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
     *ret_remote = 0;
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         const uint64_t bits = load_seq_cst(&bits_of(record)[word]);
@@ -47,20 +48,22 @@ slab_retire_orphan(hshm_allocator *a, uint64_t slice)
     struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
     for (;;) {
-        const uint64_t found = load_acquire(&h->slices[slice]);
-        const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
         uint64_t own = load_seq_cst(&record->own);
         uint64_t remote;
-        if (slice_state(found) != SLICE_SLAB || !is_all_free(h, record, blocks, &remote) ||
+        if (slice_state(load_acquire(&h->slices[slice])) != SLICE_SLAB || !is_all_free(h, record, &remote) ||
             (own & ~(uint64_t)SLAB_NEWS) != SLAB_IS ||
             !cas_seq_cst(&record->own, &own, SLAB_IS | SLAB_LOCKED | (uint64_t)a->process << 32))
             return false;
-        /* Locked: nobody takes from it.  It had no live block before; has it none still? */
-        if (is_all_free(h, record, blocks, &remote) && run_free(a, slice, found)) {
+        /* Locked: nobody takes from it, and it stays what it is.  It may be another slab than the one looked at before. */
+        const uint64_t found = load_acquire(&h->slices[slice]);
+        const bool is_sound = slab_record_is_sound(h, slice, found);
+        if (is_sound && is_all_free(h, record, &remote) && run_free(a, slice, found)) {
             (void)atomic_fetch_add_explicit(&h->root->frees, remote, memory_order_relaxed);
             return true;
         }
         atomic_store(&record->own, SLAB_IS);
+        if (!is_sound)
+            return false; /* in a damaged region */
         shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);
     }
 }
@@ -144,8 +147,9 @@ is_in_a_shard(const struct slab_heap *h, uint64_t slice, uint32_t class)
 }
 
 /*
- * A word that is 0 was taken by the dead one if it logged it, or if it has several blocks: takers hold one each at most in a
- * locked slab, and put it back.  A word of one block, not logged, may be a taker's; then that block is lost.
+ * The dead one took the words that it logged, and perhaps the next: first its shared bits, then its home bits, and then it
+ * logged it.  Of that one, shared bits that are all gone were taken by the dead one if they are several: takers hold one
+ * each at most in a locked slab, and put it back.  One bit may be a taker's; then that block is lost.
  */
 static void
 restore_words(const struct slab_heap *h, struct slab_record *record)
@@ -153,12 +157,12 @@ restore_words(const struct slab_heap *h, struct slab_record *record)
     const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
     const uint64_t log = load_acquire(&record->log);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        const uint64_t mask = word_mask(word, blocks);
-        const uint64_t seen = load_seq_cst(&bits_of(record)[word]) | load_seq_cst(&remote_of(h, record)[word]);
-        if ((log >> word & 1) != 0 || (seen == 0 && (mask & (mask - 1)) != 0))
-            (void)atomic_fetch_or(&remote_of(h, record)[word], mask & ~load_seq_cst(&bits_of(record)[word]));
+        const uint64_t shared = word_mask(word, blocks) & ~load_seq_cst(&bits_of(record)[word]);
+        const bool was_next = log == (UINT64_C(1) << word) - 1;
+        if ((log >> word & 1) != 0 ||
+            (was_next && load_seq_cst(&remote_of(h, record)[word]) == 0 && (shared & (shared - 1)) != 0))
+            (void)atomic_fetch_or(&remote_of(h, record)[word], shared);
     }
-    atomic_store(&record->skip, 1);
     store_release(&record->log, 0);
 }
 
@@ -181,6 +185,8 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
     const uint32_t class = page_own_class(own);
     const uint64_t flags = own & SLAB_FLAGS;
     bool shelve = false;
+    /* A taker that found no shared bit, said so, and died before it looked once more.  Always safe. */
+    atomic_store(&record->skip, 1);
     if (flags == (SLAB_IS | SLAB_LOCKED) && is_of(page_own_process(own), process)) {
         restore_words(h, record);
         shelve = true;
@@ -226,6 +232,19 @@ drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found)
     run_drop(a, slice, found);
 }
 
+/* A claim inside a run that was growing or shrinking belongs to it; unless the run was freed just now. */
+static void
+make_rest(hshm_allocator *a, uint64_t slice, uint64_t first, uint64_t found)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t rest = slice_make(SLICE_REST, 0, slice - first);
+    if (!cas_seq_cst(&h->slices[slice], &found, rest))
+        return;
+    const uint64_t now = load_seq_cst(&h->slices[first]);
+    if ((slice_state(now) != SLICE_RUN && slice_state(now) != SLICE_SLAB) || slice_count(now) <= slice - first)
+        run_drop(a, slice, rest);
+}
+
 /* Walk all slices.  `first` and `end` are of the slab or run that the walk is in. */
 static void
 recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *dead)
@@ -248,7 +267,7 @@ recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *d
             if (!is_of(slice_process(found), process))
                 break;
             if (slice < end)
-                (void)cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_REST, 0, slice - first));
+                make_rest(a, slice, first, found);
             else
                 drop_claim(a, slice, found);
             break;
@@ -292,12 +311,12 @@ slab_recover_process(hshm_allocator *a, uint32_t process)
     free_dead_threads(&a->slab, &dead);
 }
 
-/* Bits of taken slices that do not follow their words.  True if there was one. */
+/* Bits of taken slices that do not follow their words, and free slices below the lowest.  True if there may have been any. */
 static bool
 sync_all_taken(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
-    bool found = false;
+    bool found = atomic_exchange(&h->root->lowest, 0) != 0;
     const uint64_t high = run_high(h);
     for (uint64_t slice = 0; slice < high; slice++) {
         const bool taken = (load_relaxed(&h->taken[slice / WORD_BITS]) >> slice % WORD_BITS & 1) != 0;
@@ -306,7 +325,6 @@ sync_all_taken(hshm_allocator *a)
             found = true;
         }
     }
-    store_relaxed(&h->root->lowest, 0);
     return found;
 }
 

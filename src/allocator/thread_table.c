@@ -3,6 +3,7 @@
  */
 #include "allocator/thread_table.h"
 
+#include <limits.h>
 #include <pthread.h>
 
 #include "sync/local_lock.h"
@@ -31,6 +32,7 @@ struct thread_table {
     void (*ends[THREAD_ENTRIES])(struct hshm_inline_heap *heap);
     struct thread_table *next;
     struct thread_table **back;
+    unsigned ends_seen; /* how often the thread has begun to end */
 };
 
 /* Initial exec: the distance from the thread pointer is the same in all threads, and known when a handle is made. */
@@ -112,7 +114,8 @@ unlist(struct thread_table *at)
 static void
 list(struct thread_table *at)
 {
-    if (at->back != NULL)
+    /* Behind its last end nobody would take it out again; what it has then, the handle's end gives back. */
+    if (at->back != NULL || at->ends_seen >= PTHREAD_DESTRUCTOR_ITERATIONS)
         return;
     at->next = threads.first;
     at->back = &threads.first;
@@ -127,6 +130,7 @@ end_thread(void *of)
 {
     struct thread_table *ended = of;
     thread_table_lock();
+    ended->ends_seen++;
     for (int index = 0; index < THREAD_ENTRIES; index++) {
         struct hshm_inline_heap *heap = ended->entries[index].heap;
         if (heap == &thread_no_heap)
@@ -162,9 +166,12 @@ void
 thread_watch_end(void)
 {
     (void)pthread_once(&key_once, make_key);
-    /* Without keys a thread's slabs stay its own until the process ends or the handle does. */
-    if (have_key && pthread_getspecific(key) == NULL)
-        (void)pthread_setspecific(key, &table);
+    if (have_key && (pthread_getspecific(key) != NULL || pthread_setspecific(key, &table) == 0))
+        return;
+    /* Without keys its table is not watched, and a thread's slabs stay its own until the handle ends. */
+    thread_table_lock();
+    unlist(&table);
+    thread_table_unlock();
 }
 
 void

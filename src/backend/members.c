@@ -249,8 +249,10 @@ static void
 give_slot(struct region *region)
 {
     if (region->slot != NO_SLOT) {
-        /* Pairs with the acquires of those who take the slot next. */
-        store_release(&region->slots[region->slot].state, SLOT_FREE);
+        /* Pairs with the acquires of those who take the slot next.  If we never cleaned up after who had it before, the
+         * slot stays a dead process's: without our lock others will find it. */
+        if (!region->inherited)
+            store_release(&region->slots[region->slot].state, SLOT_FREE);
         region->slot = NO_SLOT;
     }
     life_drop(&region->life);
@@ -350,6 +352,7 @@ members_fork_child(struct region *region)
     /* The parent's lock stayed with the parent: the page that holds it is not mapped here. */
     region->life = (struct life){ 0 };
     region->slot = NO_SLOT;
+    region->inherited = false;
     hshm_status status = region->heir.status;
     if (status == HSHM_OK && region->heir.fd >= 0)
         status = settle(region, region->heir.fd, region->heir.slot);

@@ -191,10 +191,19 @@ layout_of(const struct region_header *header)
     };
 }
 
+/* Our slot was a dead process's: what it left is ours to clean up. */
+static void
+recover_inherited(hshm_allocator *a, struct region *region)
+{
+    if (region->inherited && a->ops.recover != NULL)
+        a->ops.recover(a, region->slot);
+    region->inherited = false;
+}
+
 hshm_status
 heap_open(hshm_backend *backend, const struct region_header *header, hshm_allocator **ret_allocator)
 {
-    const struct region *region = &backend->region;
+    struct region *region = &backend->region;
     const struct region_name name = region_name(region);
     const struct allocator_ops *ops = allocator_find(header->allocator_kind);
     if (ops == NULL)
@@ -220,8 +229,8 @@ heap_open(hshm_backend *backend, const struct region_header *header, hshm_alloca
     }
     if (a->read_only)
         allocator_refuse_writes(a);
-    else if (region->inherited && a->ops.recover != NULL)
-        a->ops.recover(a, region->slot);
+    else
+        recover_inherited(a, region);
     *ret_allocator = a;
     return HSHM_OK;
 }
@@ -237,13 +246,13 @@ heap_close(hshm_allocator *a)
 
 /* A forked child has a slot of its own, or none. */
 void
-heap_settle_in_child(hshm_allocator *a, const struct region *region)
+heap_settle_in_child(hshm_allocator *a, struct region *region)
 {
     a->process = region->slot == NO_SLOT ? (uint32_t)SLICE_PROCESS_NONE : region->slot;
     if (a->ops.fork_child != NULL)
         a->ops.fork_child(a);
-    if (region->inherited && !a->read_only && a->ops.recover != NULL)
-        a->ops.recover(a, region->slot);
+    if (!a->read_only)
+        recover_inherited(a, region);
 }
 
 bool

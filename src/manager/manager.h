@@ -47,7 +47,7 @@ hshm_status heap_open(hshm_backend *backend, const struct region_header *header,
 void heap_close(hshm_allocator *allocator);
 
 /* In a forked child, after the region has its place or none: let the heap go on under that. */
-void heap_settle_in_child(hshm_allocator *allocator, const struct region *region);
+void heap_settle_in_child(hshm_allocator *allocator, struct region *region);
 
 /* Does this address, or offset, lie in the heap's data or custom header? */
 bool heap_owns(hshm_allocator *allocator, const void *addr);
