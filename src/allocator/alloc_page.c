@@ -49,12 +49,20 @@
 
 enum {
     LARGER_CLASSES = 16,
-    SEQUENCE_TRIES = 8, /* restarted so often, it is a debugger that steps: then the way without home */
-    TRIES_MAX = 1000,   /* slabs in a row that gave no block: the tables of a damaged region lead in circles */
-    FULL_SHARE = 8,     /* a slab counts as full until one of so many blocks is free                     */
-    FREES_AT_ONCE = 64, /* counted by a thread for itself before the region hears of them               */
-    TIDY_MS = 500       /* so often somebody looks for slabs that are kept for nothing                  */
+    SEQUENCE_TRIES = 8,    /* restarted so often, it is a debugger that steps: then the way without home */
+    TRIES_MAX = 1000,      /* slabs in a row that gave no block: the tables of a damaged region lead in circles */
+    USELESS_AT_MOST = 16,  /* slabs of another home looked at, before a new one is made                   */
+    FULL_SHARE = 8,        /* a slab counts as full until one of so many blocks is free                     */
+    BATCHES_TO_THINK = 64, /* of frees, until a thread sees whether it takes blocks as well */
+    FREES_AT_ONCE = 64,    /* counted by a thread for itself before the region hears of them               */
+    TIDY_MS = 500          /* so often somebody looks for slabs that are kept for nothing                  */
 };
+
+/*
+ * Which bit of a word a thread asks for next: blocks in turn, not the one that is just being freed.  So it counts the blocks,
+ * too, that the thread took at home.
+ */
+static _Thread_local uint64_t turn __attribute__((tls_model("initial-exec")));
 
 /*
  * Local to a thread: where it counts, and on which processor it was when it counted last.  An atomic addition for each free
@@ -65,6 +73,9 @@ struct page_thread {
     hshm_allocator *a;
     _Atomic uint32_t frees; /* written by this thread; read by others for statistics */
     uint32_t shard;
+    uint32_t batches; /* of frees, since `gives_away` was thought of last */
+    bool gives_away;  /* see think_again() */
+    uint64_t turn_then;
     struct page_thread *next; /* in the handle's list */
     struct page_thread **back;
 };
@@ -151,10 +162,30 @@ begin_counting(hshm_allocator *a)
 
 static void tidy_by_age(hshm_allocator *a);
 
+/*
+ * A thread that only frees gives its blocks away: as shared bits, which whoever takes can reach, wherever that is.  At home
+ * they would wait for a taker who runs there, while this thread has the processor and those who take have others.
+ */
+static void
+think_again(struct page_thread *thread)
+{
+    thread->gives_away = turn - thread->turn_then < BATCHES_TO_THINK * FREES_AT_ONCE / 8;
+    thread->turn_then = turn;
+    thread->batches = 0;
+}
+
+static inline bool
+gives_away(const struct page_thread *thread)
+{
+    return !is_no_thread(thread) && thread->gives_away;
+}
+
 static NO_INLINE void
 count_and_tidy(struct page_thread *thread)
 {
     count_in_region(thread);
+    if (++thread->batches >= BATCHES_TO_THINK)
+        think_again(thread);
     run_trim_by_age(thread->a);
     tidy_by_age(thread->a);
 }
@@ -467,6 +498,7 @@ static uint64_t
 take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here)
 {
     struct slab_heap *h = &a->slab;
+    int useless = 0;
     for (;;) {
         const uint64_t taken = shelf_take(h, class, shelf);
         if (taken == 0)
@@ -479,7 +511,9 @@ take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here
             continue; /* it is something else by now, and who made it that puts it where it belongs */
         if (!is_of_use(h, record, own, here)) {
             shelf_put(h, class, shelf, slice);
-            return 0;
+            if (++useless >= USELESS_AT_MOST)
+                return 0;
+            continue;
         }
         if (!cas_seq_cst(&record->own, &own, page_own(SLAB_CURRENT, class, page_own_home(own), a->process)))
             continue;
@@ -544,9 +578,6 @@ block_at(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word,
     const uint64_t off = (slice << h->shift) + (word * (uint64_t)WORD_BITS + bit_at) * h->sizes[class];
     return LIKELY(off + h->sizes[class] <= a->layout.data_size) ? h->data + off : NULL;
 }
-
-/* Which bit of a word a thread asks for next.  Blocks in turn: not the one that is just being freed. */
-static _Thread_local uint64_t turn __attribute__((tls_model("initial-exec")));
 
 /* At home: from the word that the hint leads to. */
 static inline void *
@@ -842,11 +873,12 @@ page_freed(hshm_allocator *a, uint64_t slice, bool look)
 
 /* At home, if it can be: NOT = it was free. */
 static enum rseq_result
-give_at_home(const struct slab_heap *h, struct slab_record *record, uint64_t own, uint32_t word, uint64_t bit)
+give_at_home(const hshm_allocator *a, struct slab_record *record, uint64_t own, uint32_t word, uint64_t bit)
 {
+    const struct slab_heap *h = &a->slab;
     uint64_t bits;
     const uint32_t cpu = rseq_cpu();
-    if (page_own_home(own) == 0 || page_own_home(own) != cpu + 1)
+    if (gives_away(thread_of(a)) || page_own_home(own) == 0 || page_own_home(own) != cpu + 1)
         return RSEQ_AGAIN;
     if (may_be_shared(record) && (load_relaxed(&remote_of(h, record)[word]) & bit) != 0)
         return RSEQ_NOT;
@@ -870,7 +902,7 @@ give(hshm_allocator *a, const struct block_place *place)
     const struct slab_heap *h = &a->slab;
     const uint32_t word = place->block / WORD_BITS;
     const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
-    const enum rseq_result at_home = give_at_home(h, place->record, load_acquire(&place->record->own), word, bit);
+    const enum rseq_result at_home = give_at_home(a, place->record, load_acquire(&place->record->own), word, bit);
     if (at_home == RSEQ_NOT || (at_home == RSEQ_AGAIN && !give_shared(h, place->record, word, bit)))
         return false;
     count_free(a);
@@ -897,7 +929,8 @@ page_free(hshm_allocator *a, void *addr)
     const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
     const uint64_t slice = off >> h->shift;
     const uint32_t cpu = rseq_cpu();
-    if (UNLIKELY(slice >= h->count))
+    struct page_thread *thread = thread_of(a);
+    if (UNLIKELY(slice >= h->count || is_no_thread(thread) || thread->gives_away))
         return page_free_other(a, addr);
     struct slab_record *record = record_of(h, slice);
     const uint64_t own = load_acquire(&record->own);
@@ -913,9 +946,8 @@ page_free(hshm_allocator *a, void *addr)
     if (UNLIKELY(rseq_give(cpu, guard_of(record, own), &bits_of(record)[word], UINT64_C(1) << block % WORD_BITS,
                            &bits) != RSEQ_DONE))
         return page_free_other(a, addr);
-    struct page_thread *thread = thread_of(a);
     const bool look = count_left(record);
-    if (UNLIKELY(look || is_no_thread(thread)))
+    if (UNLIKELY(look))
         return page_freed(a, slice, look);
     const uint32_t frees = load_relaxed(&thread->frees) + 1;
     if (UNLIKELY(frees >= FREES_AT_ONCE))

@@ -14,8 +14,8 @@
  * A thread has for each class one current slab, from which it takes; a queue of slabs with enough free blocks to be worth
  * a turn; and slabs that were full when last seen, in no list.  A slab's life in its owner's hands:
  *
- *     CURRENT --no free bit--> FILLING --an eighth is free--> QUEUED --its turn--> CURRENT
- *                                                             QUEUED --no live block--> its slices are free again
+ *     CURRENT --few free blocks left--> FILLING --an eighth is free--> QUEUED --its turn--> CURRENT
+ *                                                                      QUEUED --no live block--> its slices are free
  *
  * (FILLING, because a turn for each block that comes back would cost more than the block.)  `left` in a record counts the
  * owner's frees down to the moment when it must look: for a filling slab when an eighth is free, for a queued one when no
@@ -53,7 +53,7 @@ enum {
     SPARE_SLICES_FREE = 48, /* ... and this many slices whatever is in use                     */
     IDLE_HEAPS = 8,         /* private parts of ended threads, kept for the next ones          */
     CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
-    FEW_SLABS = 8,          /* of a class: then its next slabs are larger                      */
+    FEW_SLABS = 2,          /* of a class: then its next slabs are larger                      */
     FILLING_SHARE = 8,      /* one of so many blocks free: the slab is worth a turn            */
     LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
     TIDY_WORK = 1024,       /* after so many refills a thread looks what it keeps in vain      */
@@ -400,6 +400,13 @@ enough_free(const struct slab *slab)
     return slab->blocks <= FILLING_SHARE ? 1 : slab->blocks / FILLING_SHARE;
 }
 
+/* A slab with few free blocks here and there would have to be looked for each of them. */
+static bool
+is_worth_a_turn(const struct slab *slab)
+{
+    return slab->blocks - live_blocks(slab) >= enough_free(slab);
+}
+
 /* Its bits may have changed by more than `left` tells: is it worth a turn now? */
 static void
 count_filling(struct thread_heap *heap, struct slab *slab)
@@ -468,13 +475,11 @@ lead_bin(struct thread_heap *heap, struct slab *slab, uint32_t word)
     bin->ready = load_relaxed(&slab->bits[word]);
 }
 
-/* Let the bin of a current slab lead to its next word with free blocks. */
+/* Let the bin of a current slab lead to its next word with free blocks.  False behind the last. */
 static inline bool
 next_word(struct thread_heap *heap, struct slab *slab)
 {
-    for (uint32_t i = 0; i < slab->words; i++) {
-        const uint32_t word = slab->at + 1 < slab->words ? slab->at + 1 : 0;
-        slab->at = word;
+    for (uint32_t word = slab->at + 1; word < slab->words; word++) {
         if (load_relaxed(&slab->bits[word]) == 0)
             continue;
         lead_bin(heap, slab, word);
@@ -487,7 +492,7 @@ next_word(struct thread_heap *heap, struct slab *slab)
 static bool
 set_bin(struct thread_heap *heap, struct slab *slab)
 {
-    slab->at = slab->words - 1;
+    slab->at = UINT32_MAX; /* before the first */
     return next_word(heap, slab);
 }
 
@@ -499,13 +504,13 @@ make_current(struct thread_heap *heap, struct slab *slab)
     heap->current[slab->class] = slab;
 }
 
-/* The current slab has no free bit. */
+/* The current slab has no free block, or so few that another slab serves better. */
 static void
 leave_current(struct thread_heap *heap, struct slab *slab)
 {
-    set_left(heap, slab, enough_free(slab));
     slab->place = PLACE_FILLING;
     no_bin(heap, slab);
+    count_filling(heap, slab);
 }
 
 static struct slab *
@@ -700,13 +705,17 @@ refill(struct thread_heap *heap, uint32_t class)
             read_mail(heap);
         struct slab *slab = heap->current[class];
         if (slab != NULL) {
-            if (set_bin(heap, slab) || (has_news(slab) && harvest(heap, slab) != 0 && set_bin(heap, slab)))
+            if (has_news(slab))
+                (void)harvest(heap, slab);
+            if (is_worth_a_turn(slab) && set_bin(heap, slab))
                 return true;
             leave_current(heap, slab);
         }
         slab = find_slab(heap, class);
         if (slab != NULL) {
             make_current(heap, slab);
+            if (set_bin(heap, slab))
+                return true;
             continue;
         }
         /* No room.  First what this thread holds, then what the dead left. */
@@ -1172,6 +1181,23 @@ find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, ui
     return slab;
 }
 
+/* A large block that begins with its first slice, if it can be kept. */
+static bool
+keep_large(struct thread_heap *heap, const void *addr)
+{
+    const struct slab_heap *h = &heap->a->slab;
+    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
+    const uint64_t slice = off >> h->shift;
+    if (slice >= h->count || slice << h->shift != off)
+        return false;
+    /* Acquire pairs with the release in run_publish(). */
+    const uint64_t found = load_acquire(&h->slices[slice]);
+    if (slice_state(found) != SLICE_RUN || load_relaxed(&record_of(h, slice)->skip) != 0 || !keep(heap, slice, found))
+        return false;
+    count_frees(heap, 1);
+    return true;
+}
+
 /* After <hshm/inline.h> has found that it is not the common case. */
 static hshm_status
 thread_free(hshm_allocator *a, void *addr)
@@ -1179,6 +1205,8 @@ thread_free(hshm_allocator *a, void *addr)
     struct block_place place;
     uint32_t block;
     struct thread_heap *heap = heap_of(a);
+    if (heap != NULL && keep_large(heap, addr))
+        return HSHM_OK;
     struct slab *slab = heap == NULL ? NULL : find_own(a, heap, addr, &block);
     if (slab != NULL)
         return LIKELY(free_own(heap, slab, block)) ? HSHM_OK : allocator_bad_free(a, addr);

@@ -149,7 +149,7 @@ claim_row(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_c
     }
     set_taken(h, first, count, true);
     note_taken(h, count, dirty);
-    *ret_claim = (struct claim){ first, count, dirty == 0 };
+    *ret_claim = (struct claim){ .first = first, .count = count, .zero = dirty == 0 };
     return true;
 }
 
@@ -222,7 +222,7 @@ void
 run_publish(hshm_allocator *a, const struct claim *claim, enum slice_state state)
 {
     struct slab_heap *h = &a->slab;
-    for (uint64_t i = 1; i < claim->count; i++)
+    for (uint64_t i = 1; i < claim->count && !claim->kept; i++)
         store_relaxed(&h->slices[claim->first + i], slice_make(SLICE_REST, 0, i));
     /* Release pairs with the acquire in slab_find(): who sees a slab or run sees its record and its further slices. */
     store_release(&h->slices[claim->first], slice_make(state, 0, claim->count));
@@ -316,7 +316,7 @@ run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
             continue;
         }
         end -= count;
-        const hshm_status status = give_back(a, &(struct claim){ end, count, false });
+        const hshm_status status = give_back(a, &(struct claim){ .first = end, .count = count });
         if (status != HSHM_OK)
             return status;
         *ret_bytes += count << h->shift;
@@ -404,7 +404,7 @@ run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_cl
     if (!cas_seq_cst(&a->slab.slices[first], &found, claimed_word(a, true)))
         return false;
     store_release(&record_of(&a->slab, first)->own, 0);
-    *ret_claim = (struct claim){ first, count, false };
+    *ret_claim = (struct claim){ .first = first, .count = count, .kept = true };
     return true;
 }
 
@@ -469,7 +469,7 @@ shrink(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
     }
     if (!cas_seq_cst(&h->slices[first], &found, slice_make(SLICE_RUN, 0, count)))
         return false;
-    run_unclaim(a, &(struct claim){ first + count, before - count, false });
+    run_unclaim(a, &(struct claim){ .first = first + count, .count = before - count });
     run_trim_by_age(a);
     return true;
 }

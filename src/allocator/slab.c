@@ -144,7 +144,10 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
     const struct slab_numbers numbers = slab_numbers(h->sizes[class], blocks);
     record->reciprocal = numbers.reciprocal;
     record->limit = numbers.limit;
-    record->left = record->left_from = h->has_owners ? 0 : UINT32_C(0x80000000);
+    /* Atomic: in a ScalablePage heap, who looked at the slab that was here before may just be setting its hint. */
+    const uint32_t left = h->has_owners ? 0 : UINT32_C(0x80000000);
+    __atomic_store_n(&record->left, left, __ATOMIC_RELAXED);
+    __atomic_store_n(&record->left_from, left, __ATOMIC_RELAXED);
     store_relaxed(&record->skip, remote);
     store_relaxed(&record->log, 0);
     for (uint32_t word = 0; word < words_for(blocks); word++) {

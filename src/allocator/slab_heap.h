@@ -134,6 +134,7 @@ struct claim {
     uint64_t first;
     uint64_t count;
     bool zero; /* every page reads as zero */
+    bool kept; /* by run_keep(): the further slices say REST already */
 };
 
 /* Claim `count` neighbouring free slices, at the lowest place where they begin at a multiple of `alignment` bytes. */

@@ -21,7 +21,7 @@ slice_bytes(hshm_allocator *heap)
 static struct claim
 claim(hshm_allocator *heap, uint64_t count)
 {
-    struct claim got = { UINT64_MAX, 0, false };
+    struct claim got = { .first = UINT64_MAX };
     assert_true(run_claim(heap, count, 1, &got));
     assert_int_equal(got.count, count);
     return got;
