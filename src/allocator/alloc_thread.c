@@ -42,15 +42,13 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
+#include "allocator/spares.h"
 #include "allocator/thread_table.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "sync/pages.h"
 
 enum {
-    SPARES = 16,            /* emptied slabs and freed large blocks, kept by a thread          */
-    SPARE_SHARE = 16,       /* ... of which all have at most so much of what is in use         */
-    SPARE_SLICES_FREE = 48, /* ... and this many slices whatever is in use                     */
     IDLE_HEAPS = 8,         /* private parts of ended threads, kept for the next ones          */
     CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
     FEW_SLABS = 2,          /* of a class: then its next slabs are larger                      */
@@ -106,9 +104,7 @@ struct thread_heap {
     uint32_t chunk_room;
     struct slab *unused;
 
-    struct claim spare[SPARES]; /* see keep() */
-    uint32_t spares;
-    uint64_t spare_slices;
+    struct spares spares;
     uint64_t work; /* since it was tidied last */
 
     struct thread_heap *next; /* in the handle's list */
@@ -311,61 +307,13 @@ harvest(struct thread_heap *heap, struct slab *slab)
     return count;
 }
 
-/* ---- spares ---- */
-
-static void
-drop_spare(struct thread_heap *heap, uint32_t at)
-{
-    heap->spare_slices -= heap->spare[at].count;
-    heap->spare[at] = heap->spare[--heap->spares];
-}
-
-static void
-give_spares_back(struct thread_heap *heap)
-{
-    while (heap->spares > 0) {
-        const struct claim claim = heap->spare[heap->spares - 1];
-        drop_spare(heap, heap->spares - 1);
-        run_unclaim(heap->a, &claim);
-    }
-}
-
-/* A spare of just so many slices, begun at a multiple of `alignment`; the last that was kept, which is warm. */
-static bool
-take_spare(struct thread_heap *heap, uint64_t slices, uint64_t alignment, struct claim *ret_claim)
-{
-    for (uint32_t at = heap->spares; at-- > 0;) {
-        const struct claim claim = heap->spare[at];
-        if (claim.count != slices || ((uintptr_t)slice_address(&heap->a->slab, claim.first) & (alignment - 1)) != 0)
-            continue;
-        drop_spare(heap, at);
-        *ret_claim = claim;
-        return true;
-    }
-    return false;
-}
-
-/* Keep the slices of a slab or large block that is free now.  False: they must be given free, or are not what they were. */
-static bool
-keep(struct thread_heap *heap, uint64_t first, uint64_t found)
-{
-    const struct slab_heap *h = &heap->a->slab;
-    const uint64_t most = min_u64(load_relaxed(&h->root->used) / SPARE_SHARE + SPARE_SLICES_FREE, h->count / 32);
-    if (heap->spares == SPARES || heap->spare_slices + slice_count(found) > most ||
-        !run_keep(heap->a, first, found, &heap->spare[heap->spares]))
-        return false;
-    heap->spare_slices += slice_count(found);
-    heap->spares++;
-    return true;
-}
-
 /* Its slices become free, or are kept.  It is in no queue, and has no live block. */
 static void
 retire(struct thread_heap *heap, struct slab *slab)
 {
     const uint64_t found = slice_make(SLICE_SLAB, 0, slab->slices);
     set_left(heap, slab, 0);
-    if (!keep(heap, slab->slice, found))
+    if (!spares_keep(heap->a, &heap->spares, slab->slice, found))
         (void)run_free(heap->a, slab->slice, found);
     drop_description(heap, slab);
 }
@@ -581,7 +529,7 @@ make_slab(struct thread_heap *heap, uint32_t class)
     if (slab == NULL)
         return NULL;
     const struct slab_cut cut = heap->slabs[class] < FEW_SLABS ? a->slab.cuts[class] : a->slab.large_cuts[class];
-    if (!take_spare(heap, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim)) {
+    if (!spares_take(heap->a, &heap->spares, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim)) {
         drop_description(heap, slab);
         return NULL;
     }
@@ -596,8 +544,7 @@ make_slab(struct thread_heap *heap, uint32_t class)
 static bool
 squeeze(struct thread_heap *heap)
 {
-    bool found = heap->spares > 0;
-    give_spares_back(heap);
+    bool found = spares_give_back(heap->a, &heap->spares);
     for (uint32_t i = 0; i < slab_limit(heap); i++) {
         struct slab *slab = slab_at(heap, i);
         if (slab->place == PLACE_UNUSED)
@@ -672,7 +619,7 @@ tidy(struct thread_heap *heap)
 {
     heap->work = 0;
     run_trim_by_age(heap->a);
-    give_spares_back(heap);
+    (void)spares_give_back(heap->a, &heap->spares);
     for (uint32_t class = 0; class < heap->a->slab.classes; class ++) {
         struct slab *current = heap->current[class];
         if (current != NULL && live_blocks(current) == 0) {
@@ -858,7 +805,7 @@ static void
 end_heap(struct hshm_inline_heap *fast)
 {
     struct thread_heap *heap = (struct thread_heap *)(void *)fast;
-    give_spares_back(heap);
+    (void)spares_give_back(heap->a, &heap->spares);
     for (uint32_t i = 0; i < slab_limit(heap); i++) {
         struct slab *slab = slab_at(heap, i);
         if (slab->place == PLACE_UNUSED)
@@ -988,7 +935,7 @@ take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
         note_work(heap, (size >> a->slab.shift) * SLICE_WORK);
     run_trim_by_age(a);
     if (heap != NULL && large_fits(a, size, alignment) &&
-        take_spare(heap, large_slices(&a->slab, size), alignment, &claim)) {
+        spares_take(heap->a, &heap->spares, large_slices(&a->slab, size), alignment, &claim)) {
         *ret_zero = false;
         return large_begin(a, &claim, alignment);
     }
@@ -1145,7 +1092,7 @@ free_block(hshm_allocator *a, const struct block_place *place)
     if (slice_state(place->found) != SLICE_RUN)
         return free_remote(a, place);
     struct thread_heap *heap = heap_of(a);
-    if (heap == NULL || !keep(heap, place->slice, place->found))
+    if (heap == NULL || !spares_keep(heap->a, &heap->spares, place->slice, place->found))
         return large_give(a, place);
     count_frees(heap, 1);
     return true;
@@ -1192,7 +1139,8 @@ keep_large(struct thread_heap *heap, const void *addr)
         return false;
     /* Acquire pairs with the release in run_publish(). */
     const uint64_t found = load_acquire(&h->slices[slice]);
-    if (slice_state(found) != SLICE_RUN || load_relaxed(&record_of(h, slice)->skip) != 0 || !keep(heap, slice, found))
+    if (slice_state(found) != SLICE_RUN || load_relaxed(&record_of(h, slice)->skip) != 0 ||
+        !spares_keep(heap->a, &heap->spares, slice, found))
         return false;
     count_frees(heap, 1);
     return true;
@@ -1305,7 +1253,7 @@ thread_fork_child(hshm_allocator *a)
     for (struct thread_heap *heap = a->slab.heaps; heap != NULL; heap = next) {
         next = heap->next;
         if (a->private_memory)
-            give_spares_back(heap);
+            (void)spares_give_back(heap->a, &heap->spares);
         if (a->private_memory && heap == mine)
             continue;
         unlist_heap(heap);

@@ -7,6 +7,7 @@
  * slab.c          slabs: making one, finding the block of an address, shelves; large blocks
  * slab_look.c     visit, statistics, check: those who only read
  * slab_recover.c  what dead processes left
+ * spares.c        slices that a thread keeps for a while
  * alloc_thread.c, alloc_page.c   who takes blocks from which slab, and how blocks come back
  *
  * A call goes downward: alloc_x -> slab -> run.
