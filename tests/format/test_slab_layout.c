@@ -9,33 +9,7 @@
 
 #include "allocator/allocator.h"
 #include "blocks.h"
-
-struct field {
-    const char *name;
-    size_t off, size;               /* as the compiler has them */
-    size_t wanted_off, wanted_size; /* as the format has them   */
-};
-
-#define FIELD(type, member, wanted_off, wanted_size)                                                               \
-    {                                                                                                              \
-#member, offsetof(struct type, member), sizeof(((struct type *)NULL)->member), (wanted_off), (wanted_size) \
-    }
-
-static void
-assert_layout(const char *type, size_t type_size, const struct field *fields, size_t count, size_t wanted_size)
-{
-    size_t end = 0;
-    for (size_t i = 0; i < count; i++) {
-        const struct field *field = &fields[i];
-        if (field->off != field->wanted_off || field->size != field->wanted_size)
-            fail_msg("%s.%s lies at %zu with %zu bytes, not at %zu with %zu", type, field->name, field->off,
-                     field->size, field->wanted_off, field->wanted_size);
-        assert_int_equal(field->wanted_off, end);
-        end += field->wanted_size;
-    }
-    assert_int_equal(end, wanted_size);
-    assert_int_equal(type_size, wanted_size);
-}
+#include "fields.h"
 
 static void
 the_structs_lie_as_written(void **state)

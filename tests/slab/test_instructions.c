@@ -8,15 +8,12 @@
  * Instructions are counted by callgrind, so the result is the same on a busy machine.
  */
 #include "blocks.h"
+#include "counting.h"
 
-#include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { FEW = 10000, MANY = 20000, NO_VALGRIND = 127 };
+enum { FEW = 10000, MANY = 20000 };
 
 /* gcc's numbers are the promise.  Inline, the loop is counted too, and that its blocks are looked at for NULL. */
 #if defined(__clang__)
@@ -25,57 +22,14 @@ enum { GATE_PLAIN = 48, GATE_BATCHES = 50, GATE_INLINE = 42 };
 enum { GATE_PLAIN = 46, GATE_BATCHES = 48, GATE_INLINE = 42 };
 #endif
 
-struct run {
-    const char *kind, *way, *pairs, *out;
-};
-
-static int
-run_callgrind(void *arg)
-{
-    const struct run *run = arg;
-    char out[4096 + 32];
-    (void)snprintf(out, sizeof out, "--callgrind-out-file=%s", run->out);
-    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    (void)dup2(nowhere, STDOUT_FILENO);
-    (void)dup2(nowhere, STDERR_FILENO);
-    const bool is_inline = strcmp(run->way, "inline") == 0;
-    (void)execlp("valgrind", "valgrind", "--tool=callgrind",
-                 is_inline ? "--toggle-collect=count_inline" : "--toggle-collect=hshm_malloc",
-                 is_inline ? "--toggle-collect=nothing" : "--toggle-collect=hshm_free", out,
-                 HSHM_TEST_BIN_DIR "/count_pairs", run->kind, run->way, run->pairs, (char *)NULL);
-    return NO_VALGRIND;
-}
-
-/* The line "totals: N" of what callgrind wrote; 0 if there is none. */
-static uint64_t
-read_total(const char *path)
-{
-    char line[1024];
-    uint64_t total = 0;
-    FILE *file = fopen(path, "re");
-    assert_non_null(file);
-    while (fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, "totals: ", 8) == 0)
-            total = strtoull(line + 8, NULL, 10);
-    }
-    (void)fclose(file);
-    return total;
-}
-
 /* Instructions inside the functions that are counted and what they call. */
 static uint64_t
 count(const char *kind, const char *way, const char *pairs)
 {
-    struct run run = { kind, way, pairs, test_path("callgrind") };
-    const int status = child_run(run_callgrind, &run);
-    if (status == NO_VALGRIND) {
-        print_message("no valgrind to count with (Debian: apt-get install valgrind)\n");
-        skip();
-    }
-    assert_int_equal(status, 0);
-    const uint64_t total = read_total(run.out);
-    assert_true(total > 0);
-    return total;
+    static const char *const calls[] = { "hshm_malloc", "hshm_free" };
+    static const char *const compiled_in[] = { "count_inline", NULL };
+    const char *const argv[] = { "count_pairs", kind, way, pairs, NULL };
+    return counted_instructions(strcmp(way, "inline") == 0 ? compiled_in : calls, argv);
 }
 
 /* In the long run: what happens once a process, and once a slab of the first ones, is left out. */

@@ -8,15 +8,9 @@
  * Instructions are counted by callgrind, so the result is the same on a busy machine.
  */
 #include "blocks.h"
+#include "counting.h"
 
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-enum { FEW = 1000, MANY = 2000, NO_VALGRIND = 127 };
+enum { FEW = 1000, MANY = 2000 };
 
 /* gcc's numbers are the promise; clang 14 makes 33 of the same source. */
 #if defined(__clang__)
@@ -25,54 +19,13 @@ enum { GATE = 36, GATE_ACROSS = 40 };
 enum { GATE = 30, GATE_ACROSS = 36 };
 #endif
 
-struct run {
-    const char *blocks, *granules, *out;
-};
-
-static int
-run_callgrind(void *arg)
-{
-    const struct run *run = arg;
-    char out[4096 + 32];
-    (void)snprintf(out, sizeof out, "--callgrind-out-file=%s", run->out);
-    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    (void)dup2(nowhere, STDOUT_FILENO);
-    (void)dup2(nowhere, STDERR_FILENO);
-    (void)execlp("valgrind", "valgrind", "--tool=callgrind", "--toggle-collect=hshm_malloc", out,
-                 HSHM_TEST_BIN_DIR "/count_malloc", run->blocks, run->granules, (char *)NULL);
-    return NO_VALGRIND;
-}
-
-/* The line "totals: N" of what callgrind wrote; 0 if there is none. */
-static uint64_t
-read_total(const char *path)
-{
-    char line[1024];
-    uint64_t total = 0;
-    FILE *file = fopen(path, "re");
-    assert_non_null(file);
-    while (fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, "totals: ", 8) == 0)
-            total = strtoull(line + 8, NULL, 10);
-    }
-    (void)fclose(file);
-    return total;
-}
-
 /* Instructions inside hshm_malloc() and what it calls. */
 static uint64_t
 count(const char *blocks, const char *granules)
 {
-    struct run run = { blocks, granules, test_path("callgrind") };
-    const int status = child_run(run_callgrind, &run);
-    if (status == NO_VALGRIND) {
-        print_message("no valgrind to count with (Debian: apt-get install valgrind)\n");
-        skip();
-    }
-    assert_int_equal(status, 0);
-    const uint64_t total = read_total(run.out);
-    assert_true(total > 0);
-    return total;
+    static const char *const calls[] = { "hshm_malloc", NULL };
+    const char *const argv[] = { "count_malloc", blocks, granules, NULL };
+    return counted_instructions(calls, argv);
 }
 
 static double
