@@ -226,19 +226,20 @@ blocks_of(const struct slab_heap *h, const struct slab_record *record)
 
 /*
  * May a shared bit be set?  Looked at first because shared bits lie in cache lines of their own.  Who sets a bit sets this
- * afterwards, if it is not; who finds none sets it to 0 and looks at the bits once more.
+ * afterwards, if it is not; who finds none sets it to 0 and looks at the bits once more.  Who was slow may so change the
+ * record of whatever is there by then: a run has no use for the field, and a later slab's bits are found in that second look.
  */
 static inline bool
 may_be_shared(const struct slab_record *record)
 {
-    return load_relaxed(&record->skip) != 0;
+    return __atomic_load_n(&record->left_from, __ATOMIC_RELAXED) != 0;
 }
 
 static void
 note_shared(struct slab_record *record)
 {
-    if (load_seq_cst(&record->skip) == 0)
-        atomic_store(&record->skip, 1);
+    if (__atomic_load_n(&record->left_from, __ATOMIC_SEQ_CST) == 0)
+        __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST);
 }
 
 static inline uint64_t
@@ -600,7 +601,7 @@ take_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t wo
     const struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
     _Atomic uint64_t *shared = &remote_of(h, record)[word];
-    uint64_t bits = load_seq_cst(shared); /* after `skip` was stored; see take_anywhere() */
+    uint64_t bits = load_seq_cst(shared); /* after `left_from` was stored; see take_anywhere() */
     while (bits != 0) {
         const uint64_t bit = bits & -bits;
         if (!cas_seq_cst(shared, &bits, bits & ~bit))
@@ -655,8 +656,9 @@ take_anywhere(const hshm_allocator *a, uint64_t slice, uint32_t class, struct he
     block = take_any_shared(a, slice, class, words);
     if (block != NULL)
         return block;
-    atomic_store(&record->skip, 0);
-    block = take_any_shared(a, slice, class, words);
+    /* An exchange pairs with slab_begin(): all bits of a slab that was made meanwhile are seen. */
+    (void)__atomic_exchange_n(&record->left_from, 0, __ATOMIC_SEQ_CST);
+    block = take_any_shared(a, slice, class, words_for(blocks_of(h, record)));
     if (block != NULL)
         note_shared(record);
     return block;

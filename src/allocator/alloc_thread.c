@@ -1081,7 +1081,9 @@ free_remote(hshm_allocator *a, const struct block_place *place)
         return true;
     if (first)
         shelf_put(h, load_relaxed(&place->record->class) % h->classes, 0, place->slice);
-    if ((bits | before | bit) == word_mask(at, load_relaxed(&place->record->blocks)))
+    /* As they are now: whoever left the slab may have moved bits since they were read. */
+    const uint64_t freed = load_seq_cst(&bits_of(place->record)[at]) | load_seq_cst(&remote_of(h, place->record)[at]);
+    if (freed == word_mask(at, load_relaxed(&place->record->blocks)))
         (void)slab_retire_orphan(a, place->slice);
     return true;
 }

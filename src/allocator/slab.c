@@ -142,18 +142,18 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
     store_relaxed(&record->class, class);
     store_relaxed(&record->hint, 0);
     const struct slab_numbers numbers = slab_numbers(h->sizes[class], blocks);
-    record->reciprocal = numbers.reciprocal;
-    record->limit = numbers.limit;
-    /* Atomic: in a ScalablePage heap, who looked at the slab that was here before may just be setting its hint. */
-    const uint32_t left = h->has_owners ? 0 : UINT32_C(0x80000000);
-    __atomic_store_n(&record->left, left, __ATOMIC_RELAXED);
-    __atomic_store_n(&record->left_from, left, __ATOMIC_RELAXED);
-    store_relaxed(&record->skip, remote);
+    /* Atomic, these and `left`: in a ScalablePage heap, who was slow may still be at the slab that was here before. */
+    __atomic_store_n(&record->reciprocal, numbers.reciprocal, __ATOMIC_RELAXED);
+    __atomic_store_n(&record->limit, numbers.limit, __ATOMIC_RELAXED);
+    store_relaxed(&record->skip, 0);
     store_relaxed(&record->log, 0);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         store_relaxed(&bits_of(record)[word], remote ? 0 : word_mask(word, blocks));
         store_relaxed(&remote_of(h, record)[word], remote ? word_mask(word, blocks) : 0);
     }
+    /* `left_from` is released after the bits for take_anywhere(): who makes it 0 after this finds them. */
+    __atomic_store_n(&record->left, h->has_owners ? 0 : UINT32_C(0x80000000), __ATOMIC_RELAXED);
+    __atomic_store_n(&record->left_from, remote, __ATOMIC_RELEASE);
     /* Release: who sees whose it is sees its record. */
     store_release(&record->own, own);
     run_publish(a, claim, SLICE_SLAB);
@@ -170,7 +170,8 @@ slab_record_is_sound(const struct slab_heap *h, uint64_t slice, uint64_t found)
     if (blocks == 0 || load_relaxed(&record->blocks) != blocks || load_relaxed(&record->size) != h->sizes[class])
         return false;
     const struct slab_numbers numbers = slab_numbers(h->sizes[class], blocks);
-    return record->reciprocal == numbers.reciprocal && record->limit == numbers.limit;
+    return __atomic_load_n(&record->reciprocal, __ATOMIC_RELAXED) == numbers.reciprocal &&
+           __atomic_load_n(&record->limit, __ATOMIC_RELAXED) == numbers.limit;
 }
 
 bool

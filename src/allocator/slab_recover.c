@@ -186,7 +186,7 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
     const uint64_t flags = own & SLAB_FLAGS;
     bool shelve = false;
     /* A taker that found no shared bit, said so, and died before it looked once more.  Always safe. */
-    atomic_store(&record->skip, 1);
+    __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST);
     if (flags == (SLAB_IS | SLAB_LOCKED) && is_of(page_own_process(own), process)) {
         restore_words(h, record);
         shelve = true;

@@ -112,13 +112,13 @@ struct slab_record {
     uint64_t limit;          /*  8: see slab_numbers()                                                     */
     uint64_t reciprocal;     /* 16: 2^64 / size and a little more; see there                               */
     uint32_t left;           /* 24: ThreadLocal: local frees until the owner must look; its owner's only   */
-    uint32_t left_from;      /* 28: what `left` was set to                                                 */
+    uint32_t left_from;      /* 28: ThreadLocal: what `left` was set to;
+                                    ScalablePage: 0 = no shared bit is set (derived; see alloc_page.c)     */
     _Atomic uint32_t size;   /* 32: bytes a block                                                       */
     _Atomic uint32_t blocks; /* 36: how many                                                            */
     _Atomic uint32_t class;  /* 40: size class                                                          */
     _Atomic uint32_t hint;   /* 44: ScalablePage: the word that had free bits last                      */
-    _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's;
-                                    ScalablePage: 0 = no shared bit is set (derived; see alloc_page.c)  */
+    _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's                    */
     _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED       */
 };
 static_assert(sizeof(struct slab_record) == 64, "format v1");

@@ -184,7 +184,8 @@ who_looks_while_others_work_sees_no_nonsense(hshm_allocator_kind kind)
     uint64_t looks = 0;
     while (!watched.ended || looks == 0) {
         const hshm_stats stats = stats_of(heap);
-        assert_true(stats.live_blocks <= ROW);
+        /* Slabs are looked at one after the other: their blocks of one round, and others' of a later one, can be seen. */
+        assert_true(stats.live_blocks <= 2 * ROW);
         /* What an owner adds to its own sum in this moment may be seen twice, or not at all. */
         assert_true(stats.allocs <= 2 * 50 * ROW && stats.frees <= 2 * 50 * ROW);
         assert_true(stats.used_bytes <= stats.data_bytes && stats.peak_bytes <= stats.data_bytes);
