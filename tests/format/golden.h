@@ -38,11 +38,10 @@ static const struct golden_block {
 
 /* Put the golden heap on a backend that has none.  False when a call fails; hshm_last_error() has the sentence. */
 static inline bool
-golden_fill(hshm_manager *manager)
+golden_fill(hshm_manager *manager, hshm_allocator_kind kind)
 {
     hshm_allocator *heap = NULL;
-    if (hshm_allocator_create(manager, GOLDEN_BACKEND, golden_id, HSHM_ALLOCATOR_STACK, GOLDEN_CUSTOM_SIZE, NULL,
-                              &heap) != HSHM_OK)
+    if (hshm_allocator_create(manager, GOLDEN_BACKEND, golden_id, kind, GOLDEN_CUSTOM_SIZE, NULL, &heap) != HSHM_OK)
         return false;
     size_t custom_size = 0;
     memset(hshm_allocator_custom_header(heap, &custom_size), 0xc5, GOLDEN_CUSTOM_SIZE);
@@ -97,33 +96,40 @@ golden_normalise(unsigned char *image)
 }
 
 /*
- * Make the golden heap in `image`, GOLDEN_SIZE bytes at a multiple of that.
+ * Make a golden heap in `image`, `size` bytes at a multiple of that; `fill` allocates in it.
  * `path` is where the file is made; NULL makes an array.
  */
 static inline bool
-golden_make(unsigned char *image, const char *path)
+golden_make_with(unsigned char *image, size_t size, const char *path,
+                 bool (*fill)(hshm_manager *manager, hshm_allocator_kind kind), hshm_allocator_kind kind)
 {
     hshm_manager *manager = NULL;
     hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
     options.slots = GOLDEN_SLOTS;
     options.array = image;
-    memset(image, GOLDEN_UNTOUCHED, GOLDEN_SIZE);
+    memset(image, GOLDEN_UNTOUCHED, size);
     if (hshm_manager_create(&manager) != HSHM_OK)
         return false;
     bool good =
-        hshm_backend_create(manager, GOLDEN_BACKEND, path == NULL ? HSHM_BACKEND_ARRAY : HSHM_BACKEND_POSIX_MMAP,
-                            GOLDEN_SIZE, path, &options, NULL) == HSHM_OK &&
-        golden_fill(manager);
+        hshm_backend_create(manager, GOLDEN_BACKEND, path == NULL ? HSHM_BACKEND_ARRAY : HSHM_BACKEND_POSIX_MMAP, size,
+                            path, &options, NULL) == HSHM_OK &&
+        fill(manager, kind);
     hshm_manager_destroy(manager);
     if (good && path != NULL) {
         FILE *file = fopen(path, "rb");
-        good = file != NULL && fread(image, 1, GOLDEN_SIZE, file) == GOLDEN_SIZE && fgetc(file) == EOF;
+        good = file != NULL && fread(image, 1, size, file) == size && fgetc(file) == EOF;
         if (file != NULL)
             (void)fclose(file);
     }
     if (good)
         golden_normalise(image);
     return good;
+}
+
+static inline bool
+golden_make(unsigned char *image, const char *path)
+{
+    return golden_make_with(image, GOLDEN_SIZE, path, golden_fill, HSHM_ALLOCATOR_STACK);
 }
 
 #endif

@@ -67,27 +67,7 @@ slab_golden_fill(hshm_manager *manager, hshm_allocator_kind kind)
 static inline bool
 slab_golden_make(unsigned char *image, hshm_allocator_kind kind, const char *path)
 {
-    hshm_manager *manager = NULL;
-    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
-    options.slots = GOLDEN_SLOTS;
-    options.array = image;
-    memset(image, GOLDEN_UNTOUCHED, SLAB_GOLDEN_SIZE);
-    if (hshm_manager_create(&manager) != HSHM_OK)
-        return false;
-    bool good =
-        hshm_backend_create(manager, GOLDEN_BACKEND, path == NULL ? HSHM_BACKEND_ARRAY : HSHM_BACKEND_POSIX_MMAP,
-                            SLAB_GOLDEN_SIZE, path, &options, NULL) == HSHM_OK &&
-        slab_golden_fill(manager, kind);
-    hshm_manager_destroy(manager);
-    if (good && path != NULL) {
-        FILE *file = fopen(path, "rb");
-        good = file != NULL && fread(image, 1, SLAB_GOLDEN_SIZE, file) == SLAB_GOLDEN_SIZE && fgetc(file) == EOF;
-        if (file != NULL)
-            (void)fclose(file);
-    }
-    if (good)
-        golden_normalise(image);
-    return good;
+    return golden_make_with(image, SLAB_GOLDEN_SIZE, path, slab_golden_fill, kind);
 }
 
 #endif

@@ -6,6 +6,7 @@
  *
  * The program starts itself again with LD_PRELOAD set.
  */
+#include "bytes.h"
 #include "support.h"
 
 #include <dlfcn.h>
@@ -41,17 +42,6 @@ static bool
 is_aligned(const void *addr, size_t alignment)
 {
     return ((uintptr_t)addr & (alignment - 1)) == 0;
-}
-
-static bool
-is_all(const void *addr, size_t size, unsigned char value)
-{
-    const unsigned char *bytes = addr;
-    for (size_t i = 0; i < size; i++) {
-        if (bytes[i] != value)
-            return false;
-    }
-    return true;
 }
 
 /* ---- before main() ---- */

@@ -5,6 +5,7 @@
  * labels: no-asan no-tsan
  * (the library is not built beside a sanitizer)
  */
+#include "bytes.h"
 #include "support.h"
 
 #include <dlfcn.h>
@@ -98,17 +99,6 @@ a_full_heap_says_so_and_goes_on(void **state)
     assert_int_equal(setenv("HSHM_PRELOAD_SIZE", "16M", 1), 0);
     assert_int_equal(child_run(fail_to_find_room, NULL), 0);
     assert_int_equal(unsetenv("HSHM_PRELOAD_SIZE"), 0);
-}
-
-static bool
-is_all(const void *addr, size_t size, unsigned char value)
-{
-    const unsigned char *bytes = addr;
-    for (size_t i = 0; i < size; i++) {
-        if (bytes[i] != value)
-            return false;
-    }
-    return true;
 }
 
 /* Before the C library knows the environment, and so the settings, blocks come from elsewhere. */
