@@ -40,6 +40,7 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
+#include "allocator/spares.h"
 #include "allocator/thread_table.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -76,6 +77,7 @@ struct page_thread {
     uint32_t batches; /* of frees, since `gives_away` was thought of last */
     bool gives_away;  /* see think_again() */
     uint64_t turn_then;
+    struct idle_list idle;
     struct page_thread *next; /* in the handle's list */
     struct page_thread **back;
 };
@@ -344,6 +346,21 @@ unlock(const struct slab_heap *h, uint64_t slice, uint64_t locked, uint32_t word
     (void)shelve(h, slice, locked);
 }
 
+/* The slices of a slab or large block become idle, or free.  False: it is not what it was. */
+static bool
+give_slices(hshm_allocator *a, uint64_t slice, uint64_t found)
+{
+    struct page_thread *thread = thread_of(a);
+    return (!is_no_thread(thread) && idle_keep(a, &thread->idle, slice, found)) || run_free(a, slice, found);
+}
+
+static bool
+take_slices(hshm_allocator *a, uint64_t slices, uint64_t alignment, struct claim *ret_claim)
+{
+    struct page_thread *thread = thread_of(a);
+    return !is_no_thread(thread) && idle_take(a, &thread->idle, slices, alignment, ret_claim);
+}
+
 bool
 page_retire(hshm_allocator *a, uint64_t slice)
 {
@@ -367,7 +384,7 @@ page_retire(hshm_allocator *a, uint64_t slice)
         store_release(&record->log, load_relaxed(&record->log) | UINT64_C(1) << word);
     }
     /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
-    if (run_free(a, slice, load_acquire(&h->slices[slice])))
+    if (give_slices(a, slice, load_acquire(&h->slices[slice])))
         return true;
     unlock(h, slice, locked, words_for(blocks));
     return false;
@@ -536,8 +553,9 @@ find_shelved(hshm_allocator *a, uint32_t class, struct here here)
 static uint64_t
 make_slab(hshm_allocator *a, uint32_t class, struct here here)
 {
+    const struct slab_cut cut = a->slab.cuts[class];
     struct claim claim;
-    if (!slab_claim(a, class, a->slab.cuts[class], &claim))
+    if (!take_slices(a, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim))
         return 0;
     const bool has_home = here.cpu != RSEQ_NO_CPU;
     slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, has_home ? here.cpu + 1 : 0, a->process), !has_home);
@@ -743,7 +761,7 @@ static void
 tidy_by_age(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
-    const uint64_t now = clock_monotonic_ns() / NS_PER_MS;
+    const uint64_t now = clock_coarse_ms();
     uint64_t before = load_relaxed(&h->root->tidied);
     if (now - before < TIDY_MS + run_high(h) / 1024 || !cas_seq_cst(&h->root->tidied, &before, now))
         return; /* from another boot, a time to come makes the difference large */
@@ -790,6 +808,11 @@ take_desperately(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignm
 static void *
 take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
 {
+    struct claim claim;
+    if (large_fits(a, size, alignment) && take_slices(a, large_slices(&a->slab, size), alignment, &claim)) {
+        *ret_zero = false;
+        return large_begin(a, &claim, alignment);
+    }
     void *block = large_take(a, size, alignment, ret_zero);
     if (block == NULL) {
         squeeze(a);
@@ -912,13 +935,22 @@ give(hshm_allocator *a, const struct block_place *place)
     return true;
 }
 
+static bool
+give_large(hshm_allocator *a, const struct block_place *place)
+{
+    if (!give_slices(a, place->slice, place->found))
+        return false;
+    count_free(a);
+    return true;
+}
+
 static NO_INLINE hshm_status
 page_free_other(hshm_allocator *a, void *addr)
 {
     struct block_place place;
     if (addr == NULL)
         return HSHM_OK;
-    if (slab_find(a, addr, &place) && (slice_state(place.found) == SLICE_RUN ? large_give(a, &place) : give(a, &place)))
+    if (slab_find(a, addr, &place) && (slice_state(place.found) == SLICE_RUN ? give_large(a, &place) : give(a, &place)))
         return HSHM_OK;
     return allocator_bad_free(a, addr);
 }

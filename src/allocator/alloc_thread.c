@@ -619,7 +619,7 @@ tidy(struct thread_heap *heap)
 {
     heap->work = 0;
     run_trim_by_age(heap->a);
-    (void)spares_give_back(heap->a, &heap->spares);
+    spares_tidy(heap->a, &heap->spares);
     for (uint32_t class = 0; class < heap->a->slab.classes; class ++) {
         struct slab *current = heap->current[class];
         if (current != NULL && live_blocks(current) == 0) {
@@ -834,14 +834,19 @@ end_keyed_heap(void *heap)
     thread_table_unlock();
 }
 
+/* Of a heap that has no entry in the threads' tables. */
+static NO_INLINE struct thread_heap *
+keyed_heap(const hshm_allocator *a)
+{
+    return a->slab.index < 0 ? pthread_getspecific(a->slab.key) : NULL;
+}
+
 /* The calling thread's heap, or NULL if it has none. */
-static struct thread_heap *
+static inline struct thread_heap *
 heap_of(const hshm_allocator *a)
 {
-    if (a->slab.index < 0)
-        return pthread_getspecific(a->slab.key);
     struct hshm_inline_heap *fast = hshm_inline_entry(&a->view)->heap;
-    return fast == &thread_no_heap ? NULL : (struct thread_heap *)(void *)fast;
+    return LIKELY(fast != &thread_no_heap) ? (struct thread_heap *)(void *)fast : keyed_heap(a);
 }
 
 static hshm_status
@@ -925,26 +930,34 @@ take_class(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignment)
     return block;
 }
 
-/* Large blocks belong to no thread; but this thread may keep what one needs.  Without a slot for it, it keeps nothing. */
 static void *
-take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
+take_fresh(hshm_allocator *a, struct thread_heap *heap, size_t size, size_t alignment, bool *ret_zero)
 {
-    struct thread_heap *heap = heap_or_new(a);
-    struct claim claim;
-    if (heap != NULL)
-        note_work(heap, (size >> a->slab.shift) * SLICE_WORK);
     run_trim_by_age(a);
-    if (heap != NULL && large_fits(a, size, alignment) &&
-        spares_take(heap->a, &heap->spares, large_slices(&a->slab, size), alignment, &claim)) {
-        *ret_zero = false;
-        return large_begin(a, &claim, alignment);
-    }
     void *block = large_take(a, size, alignment, ret_zero);
     if (block == NULL && heap != NULL && squeeze(heap))
         block = large_take(a, size, alignment, ret_zero);
     if (block == NULL && slab_recover(a))
         block = large_take(a, size, alignment, ret_zero);
     return block != NULL ? block : slab_no_room(a, size);
+}
+
+/* Large blocks belong to no thread; but this thread may keep what one needs.  Without a slot for it, it keeps nothing. */
+static void *
+take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
+{
+    struct thread_heap *heap = heap_or_new(a);
+    const uint64_t slices = large_slices(&a->slab, size);
+    struct claim claim;
+    if (UNLIKELY(heap == NULL))
+        return take_fresh(a, NULL, size, alignment, ret_zero);
+    if (LIKELY(large_fits(a, size, alignment) && spares_take(a, &heap->spares, slices, alignment, &claim))) {
+        note_work(heap, 1);
+        *ret_zero = false;
+        return large_begin(a, &claim, alignment);
+    }
+    note_work(heap, slices * SLICE_WORK);
+    return take_fresh(a, heap, size, alignment, ret_zero);
 }
 
 static NO_INLINE void *
@@ -1008,30 +1021,24 @@ thread_zeroed(hshm_allocator *a, size_t size)
 
 /* ---- giving blocks back ---- */
 
-/* `left` has come to 0. */
-static void
-settle(struct thread_heap *heap, struct slab *slab)
+/*
+ * `left` has come to 0 in the slab that begins here, which is this thread's.  (In a damaged region, it need not be: then
+ * nothing is done.)
+ */
+static NO_INLINE void
+settle(struct thread_heap *heap, uint64_t slice)
 {
+    const uint64_t own = load_relaxed(&record_of(&heap->a->slab, slice)->own);
+    const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
+    struct slab *slab = index < slab_limit(heap) ? slab_at(heap, index) : NULL;
+    if (slab == NULL || slab->place == PLACE_UNUSED || slab->slice != slice)
+        return;
     if (slab->place == PLACE_CURRENT)
         set_left(heap, slab, LEFT_UNCOUNTED);
     else if (slab->place == PLACE_FILLING)
         count_filling(heap, slab);
     else
         count_queued(heap, slab);
-}
-
-static bool
-free_own(struct thread_heap *heap, struct slab *slab, uint32_t block)
-{
-    const uint64_t bit = UINT64_C(1) << block % WORD_BITS;
-    bits_word *word = &slab->bits[block / WORD_BITS];
-    const uint64_t bits = load_relaxed(word);
-    if (((bits | load_relaxed(&slab->remote[block / WORD_BITS])) & bit) != 0)
-        return false;
-    store_relaxed(word, bits | bit);
-    if (--slab->record->left == 0)
-        settle(heap, slab);
-    return true;
 }
 
 /* Pairs with the exchanges in read_mail(): the owner clears first and looks then. */
@@ -1100,79 +1107,88 @@ free_block(hshm_allocator *a, const struct block_place *place)
     return true;
 }
 
-/*
- * A block of a slab of several slices, or of any slab in a heap that inline.h does not know, that belongs to this thread:
- * found without a division.  NULL: something else, or not the begin of a block.
- */
-static struct slab *
-find_own(const hshm_allocator *a, struct thread_heap *heap, const void *addr, uint32_t *ret_block)
-{
-    const struct slab_heap *h = &a->slab;
-    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
-    uint64_t slice = off >> h->shift;
-    if (slice >= h->count)
-        return NULL;
-    const uint64_t found = load_relaxed(&h->slices[slice]);
-    if (slice_state(found) == SLICE_REST)
-        slice -= min_u64(slice_count(found), slice);
-    const uint64_t own = load_relaxed(&record_of(h, slice)->own) & ~(uint64_t)SLAB_NEWS;
-    const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
-    if ((uint32_t)own != (uint32_t)heap->me || index >= slab_limit(heap))
-        return NULL;
-    struct slab *slab = slab_at(heap, index);
-    if (slab->place == PLACE_UNUSED || slab->slice != slice)
-        return NULL; /* of a damaged region, or of a slab that was */
-    uint64_t rest;
-    const uint64_t block = hshm_inline_multiply(off - (slice << h->shift), slab->record->reciprocal, &rest);
-    if (rest >= slab->record->limit || block >= slab->blocks)
-        return NULL;
-    *ret_block = (uint32_t)block;
-    return slab;
-}
-
-/* A large block that begins with its first slice, if it can be kept. */
 static bool
-keep_large(struct thread_heap *heap, const void *addr)
+keep_large(struct thread_heap *heap, uint64_t slice, uint64_t found)
 {
-    const struct slab_heap *h = &heap->a->slab;
-    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
-    const uint64_t slice = off >> h->shift;
-    if (slice >= h->count || slice << h->shift != off)
-        return false;
-    /* Acquire pairs with the release in run_publish(). */
-    const uint64_t found = load_acquire(&h->slices[slice]);
-    if (slice_state(found) != SLICE_RUN || load_relaxed(&record_of(h, slice)->skip) != 0 ||
+    if (load_relaxed(&record_of(&heap->a->slab, slice)->skip) != 0 ||
         !spares_keep(heap->a, &heap->spares, slice, found))
         return false;
     count_frees(heap, 1);
     return true;
 }
 
-/* After <hshm/inline.h> has found that it is not the common case. */
-static hshm_status
-thread_free(hshm_allocator *a, void *addr)
+/*
+ * Give a block back of a slab of several slices, or of any slab in a heap that inline.h does not know, if it is this thread's:
+ * as hshm_inline_give() does.  REST: another's, not the begin of a block, or free.
+ */
+static inline enum hshm_inline_given
+give_own(const struct thread_heap *heap, const struct slab_heap *h, uint64_t slice, uint64_t inside)
 {
-    struct block_place place;
-    uint32_t block;
+    struct slab_record *record = record_of(h, slice);
+    /* Relaxed: if it says "mine", this thread wrote it. */
+    if (UNLIKELY(((uint32_t)load_relaxed(&record->own) & ~(uint32_t)SLAB_NEWS) != (uint32_t)heap->me))
+        return HSHM_INLINE_REST;
+    uint64_t rest;
+    const uint64_t block = hshm_inline_multiply(inside, record->reciprocal, &rest);
+    if (UNLIKELY(rest >= record->limit || block >= (uint64_t)h->words * WORD_BITS))
+        return HSHM_INLINE_REST;
+    const uint64_t bit = UINT64_C(1) << block % WORD_BITS;
+    bits_word *word = &bits_of(record)[block / WORD_BITS];
+    const uint64_t bits = load_relaxed(word);
+    if (UNLIKELY(((bits | load_relaxed(&word[h->words])) & bit) != 0))
+        return HSHM_INLINE_REST;
+    store_relaxed(word, bits | bit);
+    return UNLIKELY(--record->left == 0) ? HSHM_INLINE_SETTLE : HSHM_INLINE_DONE;
+}
+
+/* What the common cases leave: large blocks, blocks of others' slabs and of none. */
+static NO_INLINE hshm_status
+free_other(hshm_allocator *a, void *addr)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
+    const uint64_t slice = off >> h->shift;
     struct thread_heap *heap = heap_of(a);
-    if (heap != NULL && keep_large(heap, addr))
-        return HSHM_OK;
-    struct slab *slab = heap == NULL ? NULL : find_own(a, heap, addr, &block);
-    if (slab != NULL)
-        return LIKELY(free_own(heap, slab, block)) ? HSHM_OK : allocator_bad_free(a, addr);
+    struct block_place place;
+    if (heap != NULL && slice < h->count && off == slice << h->shift) {
+        /* Acquire pairs with the release in run_publish(). */
+        const uint64_t found = load_acquire(&h->slices[slice]);
+        if (slice_state(found) == SLICE_RUN && keep_large(heap, slice, found))
+            return HSHM_OK;
+    }
     if (addr == NULL || (slab_find(a, addr, &place) && free_block(a, &place)))
         return HSHM_OK;
     return allocator_bad_free(a, addr);
 }
 
+/* After <hshm/inline.h> has found that it is not the common case. */
+static hshm_status
+thread_free(hshm_allocator *a, void *addr)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
+    uint64_t slice = off >> h->shift;
+    struct thread_heap *heap = heap_of(a);
+    if (UNLIKELY(slice >= h->count || heap == NULL))
+        return free_other(a, addr);
+    const uint64_t found = load_relaxed(&h->slices[slice]);
+    if (slice_state(found) == SLICE_REST)
+        slice -= min_u64(slice_count(found), slice);
+    const enum hshm_inline_given given = give_own(heap, h, slice, off - (slice << h->shift));
+    if (UNLIKELY(given == HSHM_INLINE_REST))
+        return free_other(a, addr);
+    if (UNLIKELY(given == HSHM_INLINE_SETTLE))
+        settle(heap, slice);
+    return HSHM_OK;
+}
+
+/* hshm_inline_give() has given it back, and `left` has come to 0. */
 static hshm_status
 thread_settle(hshm_allocator *a, void *addr)
 {
-    uint32_t block;
     struct thread_heap *heap = heap_of(a);
-    struct slab *slab = heap == NULL ? NULL : find_own(a, heap, addr, &block);
-    if (slab != NULL)
-        settle(heap, slab);
+    if (heap != NULL)
+        settle(heap, ((uintptr_t)addr - (uintptr_t)a->slab.data) >> a->slab.shift);
     return HSHM_OK;
 }
 

@@ -8,6 +8,9 @@
  * Making it free:
  *     1. > first word -> FREEING by this process (CAS)                 now it is no block; a kill: finished by recovery
  *     2. > the other words -> DIRTY, then the first
+ * Or making it idle, which spares both, for who wants as many slices next:
+ *     1. > first word -> CLAIMED by this process (CAS)                 a kill: as above
+ *     2. > first word -> IDLE                                          nobody's, and claimed again by one CAS; or made free
  * So coalescing is implicit: what is free is a row of free words, whoever freed which.
  *
  * One bit a slice says "taken", for finding free rows fast.  It follows the word: who changes a word sets the bit after it
@@ -25,7 +28,9 @@ enum {
     TRIM_BATCH_SLICES = 256, /* claimed at once while their pages go: others must not be short of much      */
     DIRTY_FLOOR_SLICES = 32, /* free slices that may keep their pages, whatever is in use                   */
     DIRTY_SHARE = 32,        /* ... and one for so many in use                                              */
-    DIRTY_PATIENCE_MS = 500  /* too many for so long: memory that comes and goes is not worth giving back   */
+    DIRTY_PATIENCE_MS = 500, /* too many for so long: memory that comes and goes is not worth giving back   */
+    IDLE_FLOOR_SLICES = 48,  /* that may be idle while others touch new pages                               */
+    IDLE_SHARE = 16          /* ... and one for so many in use                                              */
 };
 
 static uint64_t
@@ -102,10 +107,23 @@ subtract(_Atomic uint64_t *counter, uint64_t n)
         ;
 }
 
+/* Slices in slabs and runs: those of IDLE runs are not. */
+static uint64_t
+without_idle(const struct slab_heap *h, uint64_t used)
+{
+    return used - min_u64(load_relaxed(&h->root->idle), used);
+}
+
+uint64_t
+run_in_use(const struct slab_heap *h)
+{
+    return without_idle(h, load_relaxed(&h->root->used));
+}
+
 static void
 note_taken(const struct slab_heap *h, uint64_t count, uint64_t dirty)
 {
-    raise_to(&h->root->peak, atomic_fetch_add(&h->root->used, count) + count);
+    raise_to(&h->root->peak, without_idle(h, atomic_fetch_add(&h->root->used, count) + count));
     if (dirty != 0)
         subtract(&h->root->dirty, dirty);
 }
@@ -176,14 +194,15 @@ align_slice(const struct slab_heap *h, uint64_t slice, uint64_t alignment)
     return misfit == 0 ? slice : slice + ((alignment - misfit) >> h->shift);
 }
 
+/* Room below `end`, the lowest. */
 static bool
-claim_one(hshm_allocator *a, struct claim *ret_claim)
+claim_one(hshm_allocator *a, uint64_t end, struct claim *ret_claim)
 {
     struct slab_heap *h = &a->slab;
     uint64_t lowest = load_seq_cst(&h->root->lowest);
     uint64_t failed;
-    uint64_t at = lowest < h->taken_words ? lowest * WORD_BITS : h->count;
-    for (at = next_slice(h, at, h->count, false); at < h->count; at = next_slice(h, at + 1, h->count, false)) {
+    uint64_t at = lowest < h->taken_words ? lowest * WORD_BITS : end;
+    for (at = next_slice(h, at, end, false); at < end; at = next_slice(h, at + 1, end, false)) {
         if (!claim_row(a, at, 1, ret_claim, &failed))
             continue;
         if (lowest < at / WORD_BITS) /* unless it was lowered meanwhile */
@@ -193,20 +212,18 @@ claim_one(hshm_allocator *a, struct claim *ret_claim)
     return false;
 }
 
-bool
-run_claim(hshm_allocator *a, uint64_t count, uint64_t alignment, struct claim *ret_claim)
+static bool
+claim_below(hshm_allocator *a, uint64_t end, uint64_t count, uint64_t alignment, struct claim *ret_claim)
 {
     struct slab_heap *h = &a->slab;
     if (count == 1 && alignment <= UINT64_C(1) << h->shift)
-        return claim_one(a, ret_claim);
-    if (count > h->count)
-        return false;
+        return claim_one(a, end, ret_claim);
     const uint64_t lowest = load_seq_cst(&h->root->lowest);
-    uint64_t at = lowest < h->taken_words ? lowest * WORD_BITS : h->count;
-    while (at < h->count) {
-        const uint64_t begin = next_slice(h, at, h->count, false);
+    uint64_t at = lowest < h->taken_words ? lowest * WORD_BITS : end;
+    while (at < end) {
+        const uint64_t begin = next_slice(h, at, end, false);
         const uint64_t first = align_slice(h, begin, alignment);
-        if (first > h->count - count)
+        if (count > end || first > end - count)
             return false;
         uint64_t taken = next_slice(h, begin, first + count, true);
         if (taken == first + count && claim_row(a, first, count, ret_claim, &taken))
@@ -214,6 +231,21 @@ run_claim(hshm_allocator *a, uint64_t count, uint64_t alignment, struct claim *r
         at = taken + 1;
     }
     return false;
+}
+
+/* Before pages are touched for the first time, much that is idle is made use of; before there is no room, all of it. */
+bool
+run_claim(hshm_allocator *a, uint64_t count, uint64_t alignment, struct claim *ret_claim)
+{
+    struct slab_heap *h = &a->slab;
+    const bool much_idle = load_relaxed(&h->root->idle) > run_in_use(h) / IDLE_SHARE + IDLE_FLOOR_SLICES;
+    if (claim_below(a, much_idle ? run_high(h) : h->count, count, alignment, ret_claim))
+        return true;
+    if (load_relaxed(&h->root->idle) != 0)
+        (void)run_free_idle(a);
+    else if (!much_idle)
+        return false;
+    return claim_below(a, h->count, count, alignment, ret_claim);
 }
 
 /* ---- making something of it ---- */
@@ -306,6 +338,8 @@ run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
                     : a->system.reserved        ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
                                          : "has slices that are not whole pages of the system (create it larger)");
     const uint64_t keep_slices = keep >> h->shift;
+    if (load_relaxed(&h->root->dirty) + load_relaxed(&h->root->idle) > keep_slices)
+        (void)run_free_idle(a);
     for (uint64_t end = run_high(h); end > 0;) {
         const uint64_t dirty = load_relaxed(&h->root->dirty);
         if (dirty <= keep_slices)
@@ -327,7 +361,7 @@ run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
 uint64_t
 run_enough(const struct slab_heap *h)
 {
-    return load_relaxed(&h->root->used) / DIRTY_SHARE + DIRTY_FLOOR_SLICES;
+    return run_in_use(h) / DIRTY_SHARE + DIRTY_FLOOR_SLICES;
 }
 
 /*
@@ -338,7 +372,7 @@ void
 run_trim_by_age(hshm_allocator *a)
 {
     struct slab_root *root = a->slab.root;
-    const uint64_t dirty = load_relaxed(&root->dirty);
+    const uint64_t dirty = load_relaxed(&root->dirty) + load_relaxed(&root->idle);
     const uint64_t enough = run_enough(&a->slab);
     uint64_t since = load_relaxed(&root->dirty_since);
     if (dirty <= enough || !can_give_back(a)) {
@@ -346,7 +380,7 @@ run_trim_by_age(hshm_allocator *a)
             store_relaxed(&root->dirty_since, 0);
         return;
     }
-    const uint64_t now = clock_monotonic_ns() / 1000000;
+    const uint64_t now = clock_coarse_ms();
     if (since == 0 || since > now) {
         store_relaxed(&root->dirty_since, now);
         return;
@@ -379,19 +413,25 @@ begin_free(hshm_allocator *a, uint64_t first, uint64_t found)
     return true;
 }
 
-bool
-run_free(hshm_allocator *a, uint64_t first, uint64_t found)
+/* The first word says FREEING by this process. */
+static void
+finish_free(hshm_allocator *a, uint64_t first, uint64_t count)
 {
     struct slab_heap *h = &a->slab;
-    const uint64_t count = slice_count(found);
-    if (!begin_free(a, first, found))
-        return false;
     free_rest(h, first, count);
     set_free(h, first, true);
     set_taken(h, first, min_u64(count, h->count - first), false);
     subtract(&h->root->used, count);
     (void)atomic_fetch_add(&h->root->dirty, count);
     lower_lowest(h, first);
+}
+
+bool
+run_free(hshm_allocator *a, uint64_t first, uint64_t found)
+{
+    if (!begin_free(a, first, found))
+        return false;
+    finish_free(a, first, slice_count(found));
     run_trim_by_age(a);
     return true;
 }
@@ -407,6 +447,71 @@ run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_cl
     *ret_claim = (struct claim){ .first = first, .count = count, .kept = true };
     return true;
 }
+
+/* ---- idle runs ---- */
+
+/* How many slices an idle run that begins here has, within those that were ever claimed; 0 = none does. */
+uint64_t
+run_idle_at(const struct slab_heap *h, uint64_t slice)
+{
+    const uint64_t found = load_relaxed(&h->slices[slice]);
+    return slice_state(found) == SLICE_IDLE ? min_u64(slice_count(found), run_high(h) - min_u64(slice, run_high(h))) : 0;
+}
+
+bool
+run_idle(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t hint)
+{
+    struct slab_heap *h = &a->slab;
+    struct claim claim;
+    /* A claim first: as soon as it is idle its record may be another's. */
+    if (!run_keep(a, first, found, &claim))
+        return false;
+    store_relaxed(&record_of(h, first)->skip, hint);
+    /* Release pairs with the acquire in run_take_idle(). */
+    store_release(&h->slices[first], slice_make(SLICE_IDLE, 0, claim.count));
+    (void)atomic_fetch_add(&h->root->idle, claim.count);
+    return true;
+}
+
+bool
+run_take_idle(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_claim, uint64_t *ret_hint)
+{
+    struct slab_heap *h = &a->slab;
+    uint64_t idle = slice_make(SLICE_IDLE, 0, count);
+    /* Read before: afterwards we write it ourselves.  Acquire pairs with the release in run_idle(). */
+    *ret_hint = load_acquire(&h->slices[first]) == idle ? load_relaxed(&record_of(h, first)->skip) : 0;
+    if (!cas_seq_cst(&h->slices[first], &idle, claimed_word(a, true)))
+        return false;
+    subtract(&h->root->idle, count);
+    raise_to(&h->root->peak, run_in_use(h));
+    *ret_claim = (struct claim){ .first = first, .count = count, .kept = true };
+    return true;
+}
+
+/* What is one becomes free room.  False: it is something else. */
+static bool
+free_idle(hshm_allocator *a, uint64_t first, uint64_t found)
+{
+    const uint64_t count = slice_count(found);
+    if (slice_state(found) != SLICE_IDLE || !begin_free(a, first, found))
+        return false;
+    subtract(&a->slab.root->idle, count);
+    finish_free(a, first, count);
+    return true;
+}
+
+bool
+run_free_idle(hshm_allocator *a)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t high = run_high(h);
+    bool any = false;
+    for (uint64_t slice = 0; slice < high; slice++)
+        any |= free_idle(a, slice, load_relaxed(&h->slices[slice]));
+    return any;
+}
+
+/* ---- after a death ---- */
 
 void
 run_finish_free(hshm_allocator *a, uint64_t first, uint64_t found)
@@ -442,8 +547,12 @@ grow(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
     const uint64_t before = slice_count(found);
     struct claim claim;
     uint64_t failed;
-    if (count > h->count - first || !claim_row(a, first + before, count - before, &claim, &failed))
+    if (count > h->count - first)
         return false;
+    while (!claim_row(a, first + before, count - before, &claim, &failed)) {
+        if (!free_idle(a, failed, load_relaxed(&h->slices[failed])))
+            return false;
+    }
     if (!cas_seq_cst(&h->slices[first], &found, slice_make(SLICE_RUN, 0, count))) {
         run_unclaim(a, &claim);
         return false;
@@ -490,7 +599,9 @@ run_longest_free(const struct slab_heap *h)
     uint64_t longest = 0;
     uint64_t row = 0;
     for (uint64_t slice = 0; slice < high; slice++) {
-        row = slice_is_free(load_relaxed(&h->slices[slice])) ? row + 1 : 0;
+        const uint64_t count = run_idle_at(h, slice);
+        row = count != 0 || slice_is_free(load_relaxed(&h->slices[slice])) ? row + max_u64(count, 1) : 0;
+        slice += max_u64(count, 1) - 1;
         longest = max_u64(longest, row);
     }
     return max_u64(longest, row + h->count - high);

@@ -151,6 +151,18 @@ void run_unclaim(hshm_allocator *a, const struct claim *claim);
 bool run_free(hshm_allocator *a, uint64_t first, uint64_t found);
 /* The same, but kept as a claim of this process: for a thread's next slab, or large block. */
 bool run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_claim);
+/*
+ * The same, but idle: its slices stay together, for the next slab or large block of so many.  `hint` is kept for who takes it.
+ * (So a thread's own list of idle runs may lead through their records; whoever takes one breaks it, which does no harm.)
+ */
+bool run_idle(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t hint);
+/* Claim the idle run at `first`.  False: there is none of so many slices. */
+bool run_take_idle(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_claim, uint64_t *ret_hint);
+/* Make all idle runs free.  True if there was one. */
+bool run_free_idle(hshm_allocator *a);
+uint64_t run_idle_at(const struct slab_heap *h, uint64_t slice);
+/* Slices that are in slabs and runs; all counters here are nearly right. */
+uint64_t run_in_use(const struct slab_heap *h);
 /* Let the run of `found` at `first` have so many slices.  False: no free neighbours. */
 bool run_resize(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count);
 /* Finish a run_free() that a dead process began. */

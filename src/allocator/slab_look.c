@@ -169,8 +169,13 @@ slab_stats(hshm_allocator *a, hshm_stats *ret_stats)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t high = run_high(h);
-    for (uint64_t slice = 0; slice < high; slice++)
-        count_slice(h, slice, ret_stats);
+    for (uint64_t slice = 0; slice < high; slice++) {
+        const uint64_t idle = run_idle_at(h, slice);
+        if (idle == 0)
+            count_slice(h, slice, ret_stats);
+        else
+            slice += idle - 1;
+    }
     ret_stats->frees += load_relaxed(&h->root->frees);
     const uint64_t threads = min_u64(load_relaxed(&h->root->threads_high), h->thread_slots);
     for (uint64_t slot = 0; slot < threads; slot++)
@@ -292,6 +297,12 @@ check_slice(const hshm_allocator *a, uint64_t slice, uint64_t *ret_next)
                load_relaxed(&h->slices[*ret_next]) == slice_make(SLICE_REST, 0, *ret_next - slice))
             ++*ret_next;
         return HSHM_OK;
+    case SLICE_IDLE:
+        if (load_relaxed(&record_of(h, slice)->own) != 0)
+            return broken(a, slice, "an idle run that is owned");
+        status = check_rest(a, slice, slice_count(found));
+        *ret_next = slice + slice_count(found);
+        return status;
     case SLICE_SLAB:
     case SLICE_RUN:
         status = check_rest(a, slice, slice_count(found));

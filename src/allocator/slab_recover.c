@@ -291,13 +291,16 @@ count_slices(const struct slab_heap *h)
     const uint64_t high = run_high(h);
     uint64_t used = 0;
     uint64_t dirty = 0;
+    uint64_t idle = 0;
     for (uint64_t slice = 0; slice < high; slice++) {
         const uint64_t word = load_relaxed(&h->slices[slice]);
         used += !slice_is_free(word);
         dirty += slice_state(word) == SLICE_DIRTY;
+        idle += run_idle_at(h, slice);
     }
     store_relaxed(&h->root->used, used);
     store_relaxed(&h->root->dirty, dirty);
+    store_relaxed(&h->root->idle, idle);
 }
 
 void
@@ -357,5 +360,7 @@ slab_recover(hshm_allocator *a)
         system->bury(system->arg, process, ticket);
         found = true;
     }
-    return sync_all_taken(a) || found;
+    found |= sync_all_taken(a);
+    /* Whatever their counter says: it may have been counted while others changed it. */
+    return run_free_idle(a) || found;
 }

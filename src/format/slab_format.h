@@ -32,6 +32,8 @@
  *     RUN       first slice of a block of `count` slices
  *     REST      a further slice of a slab or run, `count` slices behind its first
  *     FREEING   first slice of `count` that `process` is making free
+ *     IDLE      first slice of `count` free ones that wait, with REST behind, for the next slab or large block of so many
+ *               slices, whoever's; as good as free to who finds no other room
  */
 enum slice_state {
     SLICE_ZERO = 0,
@@ -40,7 +42,8 @@ enum slice_state {
     SLICE_SLAB = 3,
     SLICE_RUN = 4,
     SLICE_REST = 5,
-    SLICE_FREEING = 6
+    SLICE_FREEING = 6,
+    SLICE_IDLE = 7
 };
 typedef _Atomic uint64_t slice_word;
 
@@ -118,7 +121,8 @@ struct slab_record {
     _Atomic uint32_t blocks; /* 36: how many                                                            */
     _Atomic uint32_t class;  /* 40: size class                                                          */
     _Atomic uint32_t hint;   /* 44: ScalablePage: the word that had free bits last                      */
-    _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's                    */
+    _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's;
+                                    IDLE: a hint where another one is, slice + 1                        */
     _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED       */
 };
 static_assert(sizeof(struct slab_record) == 64, "format v1");
@@ -161,7 +165,8 @@ struct slab_root {
     _Atomic uint64_t dirty;        /* 144: free slices whose pages may be committed                      */
     _Atomic uint64_t dirty_since;  /* 152: ms of the monotonic clock: since when there are too many; 0   */
     _Atomic uint64_t tidied;       /* 160: ms likewise: when ScalablePage's idle slabs were let go last  */
-    uint64_t reserved2[3];         /* 168                                                                */
+    _Atomic uint64_t idle;         /* 168: of `used`, those in IDLE runs                                 */
+    uint64_t reserved2[2];         /* 176                                                                */
     _Atomic uint64_t frees;        /* 192: blocks freed that no thread slot counted                      */
     _Atomic uint64_t failures;     /* 200: requests that found no room                                   */
     uint64_t reserved3[6];         /* 208                                                                */

@@ -36,9 +36,9 @@ the_structs_lie_as_written(void **state)
         FIELD(slab_root, threads_high, 80, 8), FIELD(slab_root, reserved1, 88, 40),
         FIELD(slab_root, used, 128, 8),        FIELD(slab_root, peak, 136, 8),
         FIELD(slab_root, dirty, 144, 8),       FIELD(slab_root, dirty_since, 152, 8),
-        FIELD(slab_root, tidied, 160, 8),      FIELD(slab_root, reserved2, 168, 24),
-        FIELD(slab_root, frees, 192, 8),       FIELD(slab_root, failures, 200, 8),
-        FIELD(slab_root, reserved3, 208, 48),
+        FIELD(slab_root, tidied, 160, 8),      FIELD(slab_root, idle, 168, 8),
+        FIELD(slab_root, reserved2, 176, 16),  FIELD(slab_root, frees, 192, 8),
+        FIELD(slab_root, failures, 200, 8),    FIELD(slab_root, reserved3, 208, 48),
     };
     assert_layout("slab_root", sizeof(struct slab_root), root, COUNTOF(root), 256);
     assert_int_equal(offsetof(struct slab_shard, frees), 0);
@@ -56,6 +56,7 @@ words_are_as_written(void **state)
     assert_int_equal(SLICE_RUN, 4);
     assert_int_equal(SLICE_REST, 5);
     assert_int_equal(SLICE_FREEING, 6);
+    assert_int_equal(SLICE_IDLE, 7);
     assert_int_equal(slice_make(SLICE_RUN, 0, 3), 0x3000004);
     assert_int_equal(slice_make(SLICE_CLAIMED, 0x12345, 1), 0x1123452);
     assert_int_equal(slice_make(SLICE_FREEING, SLICE_PROCESS_NONE, 2), 0x2fffff6);
