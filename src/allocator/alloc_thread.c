@@ -42,7 +42,7 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
-#include "allocator/spares.h"
+#include "allocator/thread_slabs.h"
 #include "allocator/thread_table.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -50,7 +50,6 @@
 
 enum {
     IDLE_HEAPS = 8,         /* private parts of ended threads, kept for the next ones          */
-    CHUNK_SLABS = 64,       /* so many private descriptions are made at once                   */
     FEW_SLABS = 2,          /* of a class: then its next slabs are larger                      */
     FILLING_SHARE = 8,      /* one of so many blocks free: the slab is worth a turn            */
     LARGER_CLASSES = 16,    /* out of memory: how many larger classes may serve a request      */
@@ -62,55 +61,6 @@ enum {
 };
 #define LEFT_UNCOUNTED UINT32_C(0x80000000)
 
-enum place { PLACE_UNUSED, PLACE_CURRENT, PLACE_QUEUED, PLACE_FILLING };
-
-/* Local: a slab as its owner knows it; nothing here is asked of the region again. */
-struct slab {
-    struct slab *next; /* in its queue, or among the unused */
-    struct slab *previous;
-    struct slab_record *record;
-    bits_word *bits;
-    bits_word *remote;
-    uint64_t slice;
-    uint64_t slices;
-    uint32_t blocks;
-    uint32_t words;
-    uint32_t class;
-    uint32_t at;    /* the word that blocks were taken from last          */
-    uint32_t index; /* of this description; in `own`, for mail           */
-    enum place place;
-};
-
-struct slab_queue {
-    struct slab *first;
-    struct slab *last;
-};
-
-/* Local to one thread. */
-struct thread_heap {
-    struct hshm_inline_heap fast; /* first: it is what the thread's table leads to */
-    struct hshm_inline_bin bins[CLASSES_MAX];
-    struct slab *current[CLASSES_MAX];
-    struct slab_queue queues[CLASSES_MAX];
-    uint32_t slabs[CLASSES_MAX]; /* how many it owns */
-    hshm_allocator *a;
-    struct slab_thread *shared;
-    _Atomic uint64_t *mail;
-    uint32_t slot;
-    uint64_t me; /* `own` of its slabs, but for the index */
-
-    struct slab **chunks; /* of descriptions, by index */
-    uint32_t chunk_count;
-    uint32_t chunk_room;
-    struct slab *unused;
-
-    struct spares spares;
-    uint64_t work; /* since it was tidied last */
-
-    struct thread_heap *next; /* in the handle's list */
-    struct thread_heap **back;
-    struct thread_heap *next_keyed; /* of handles without an index; see end_keyed_heap() */
-};
 static_assert(offsetof(struct thread_heap, fast) == 0, "thread_table.c knows the first part only");
 static_assert(offsetof(struct hshm_inline_record, own) == offsetof(struct slab_record, own) &&
                   offsetof(struct hshm_inline_record, limit) == offsetof(struct slab_record, limit) &&
@@ -119,124 +69,6 @@ static_assert(offsetof(struct hshm_inline_record, own) == offsetof(struct slab_r
                   HSHM_INLINE_BITS_OFF == sizeof(struct slab_record),
               "inline.h knows the record");
 static_assert((int)HSHM_INLINE_UNIT_SHIFT == 4 && GRANULE == 16, "inline.h knows the unit");
-
-/* ---- descriptions ---- */
-
-static uint32_t
-slab_limit(const struct thread_heap *heap)
-{
-    return heap->chunk_count * CHUNK_SLABS;
-}
-
-static struct slab *
-slab_at(const struct thread_heap *heap, uint32_t index)
-{
-    return &heap->chunks[index / CHUNK_SLABS][index % CHUNK_SLABS];
-}
-
-static size_t
-chunks_size(uint32_t chunks)
-{
-    return chunks * sizeof(void *);
-}
-
-static bool
-more_room_for_chunks(struct thread_heap *heap)
-{
-    const uint32_t room = heap->chunk_room == 0 ? 512 : heap->chunk_room * 2;
-    struct slab **chunks = pages_take(chunks_size(room));
-    if (chunks == NULL)
-        return false;
-    for (uint32_t i = 0; i < heap->chunk_count; i++)
-        chunks[i] = heap->chunks[i];
-    /* In this order: a fork may copy the moment in between. */
-    struct slab **before = heap->chunks;
-    const uint32_t room_before = heap->chunk_room;
-    heap->chunks = chunks;
-    heap->chunk_room = room;
-    pages_give(before, chunks_size(room_before));
-    return true;
-}
-
-static struct slab *
-take_description(struct thread_heap *heap)
-{
-    if (heap->unused == NULL) {
-        if (heap->chunk_count == heap->chunk_room && !more_room_for_chunks(heap))
-            return NULL;
-        struct slab *chunk = pages_take(CHUNK_SLABS * sizeof *chunk);
-        if (chunk == NULL)
-            return NULL;
-        for (uint32_t i = CHUNK_SLABS; i-- > 0;) {
-            chunk[i].index = heap->chunk_count * CHUNK_SLABS + i;
-            chunk[i].next = heap->unused;
-            heap->unused = &chunk[i];
-        }
-        heap->chunks[heap->chunk_count++] = chunk;
-    }
-    struct slab *slab = heap->unused;
-    heap->unused = slab->next;
-    slab->next = NULL;
-    return slab;
-}
-
-static void
-drop_description(struct thread_heap *heap, struct slab *slab)
-{
-    if (slab->blocks != 0)
-        heap->slabs[slab->class]--;
-    slab->blocks = 0;
-    slab->place = PLACE_UNUSED;
-    slab->next = heap->unused;
-    heap->unused = slab;
-}
-
-static void
-describe(struct thread_heap *heap, struct slab *slab, uint64_t slice, uint64_t slices, uint32_t class)
-{
-    const struct slab_heap *h = &heap->a->slab;
-    heap->slabs[class]++;
-    slab->record = record_of(h, slice);
-    slab->bits = bits_of(slab->record);
-    slab->remote = remote_of(h, slab->record);
-    slab->slice = slice;
-    slab->slices = slices;
-    slab->class = class;
-    slab->blocks = slab_blocks(h, class, slices);
-    slab->words = words_for(slab->blocks);
-    slab->at = 0;
-}
-
-/* ---- queues ---- */
-
-static void
-enqueue(struct thread_heap *heap, struct slab *slab)
-{
-    struct slab_queue *queue = &heap->queues[slab->class];
-    slab->place = PLACE_QUEUED;
-    slab->next = NULL;
-    slab->previous = queue->last;
-    if (queue->last != NULL)
-        queue->last->next = slab;
-    else
-        queue->first = slab;
-    queue->last = slab;
-}
-
-static void
-dequeue(struct thread_heap *heap, struct slab *slab)
-{
-    struct slab_queue *queue = &heap->queues[slab->class];
-    if (slab->previous != NULL)
-        slab->previous->next = slab->next;
-    else
-        queue->first = slab->next;
-    if (slab->next != NULL)
-        slab->next->previous = slab->previous;
-    else
-        queue->last = slab->previous;
-    slab->next = slab->previous = NULL;
-}
 
 /* ---- counting ---- */
 
@@ -315,7 +147,7 @@ retire(struct thread_heap *heap, struct slab *slab)
     set_left(heap, slab, 0);
     if (!spares_keep(heap->a, &heap->spares, slab->slice, found))
         (void)run_free(heap->a, slab->slice, found);
-    drop_description(heap, slab);
+    owned_drop(heap, slab);
 }
 
 /* A queued slab has no live block.  One is kept for each class, if it is small: the next block may come at once. */
@@ -326,7 +158,7 @@ queued_is_empty(struct thread_heap *heap, struct slab *slab)
         set_left(heap, slab, LEFT_UNCOUNTED);
         return;
     }
-    dequeue(heap, slab);
+    owned_dequeue(heap, slab);
     retire(heap, slab);
 }
 
@@ -365,7 +197,7 @@ count_filling(struct thread_heap *heap, struct slab *slab)
         set_left(heap, slab, enough - free_blocks);
         return;
     }
-    enqueue(heap, slab);
+    owned_enqueue(heap, slab);
     count_queued(heap, slab);
 }
 
@@ -394,8 +226,8 @@ read_mail(struct thread_heap *heap)
         uint64_t bits = atomic_exchange(&heap->mail[word], 0);
         for (; bits != 0; bits &= bits - 1) {
             const uint32_t first = word * WORD_BITS + (uint32_t)__builtin_ctzll(bits);
-            for (uint32_t i = first; i < slab_limit(heap); i += mail_words * WORD_BITS)
-                look_at(heap, slab_at(heap, i));
+            for (uint32_t i = first; i < owned_limit(heap); i += mail_words * WORD_BITS)
+                look_at(heap, owned_at(heap, i));
         }
     }
 }
@@ -466,7 +298,7 @@ next_queued(struct thread_heap *heap, uint32_t class)
 {
     struct slab *slab = heap->queues[class].first;
     if (slab != NULL)
-        dequeue(heap, slab);
+        owned_dequeue(heap, slab);
     return slab;
 }
 
@@ -480,24 +312,24 @@ adopt_slice(struct thread_heap *heap, uint64_t slice, uint32_t class)
     uint64_t nobodys = load_acquire(&record->own);
     if (slice_state(found) != SLICE_SLAB || (nobodys & ~(uint64_t)SLAB_NEWS) != SLAB_IS)
         return NULL;
-    struct slab *slab = take_description(heap);
+    struct slab *slab = owned_new(heap);
     if (slab == NULL)
         return NULL;
     /* Acquire pairs with the release of who left it: its bits and its record. */
     if (!cas_seq_cst(&record->own, &nobodys, own_word(heap, slab))) {
-        drop_description(heap, slab);
+        owned_drop(heap, slab);
         return NULL;
     }
     if (!slab_record_is_sound(h, slice, found) || load_relaxed(&record->class) != class) {
         /* Of another class, or damaged: left where it is.  Who freed a block meanwhile has told us, and nobody else. */
         atomic_store(&record->own, SLAB_IS);
-        drop_description(heap, slab);
+        owned_drop(heap, slab);
         const uint32_t its_class = load_relaxed(&record->class);
         if (its_class < h->classes)
             shelf_put(h, its_class, 0, slice);
         return NULL;
     }
-    describe(heap, slab, slice, slice_count(found), class);
+    owned_describe(heap, slab, slice, slice_count(found), class);
     for (uint32_t word = 0; word < slab->words; word++)
         store_relaxed(&slab->bits[word], load_relaxed(&slab->bits[word]) & word_mask(word, slab->blocks));
     record->left = record->left_from = LEFT_UNCOUNTED;
@@ -525,17 +357,17 @@ make_slab(struct thread_heap *heap, uint32_t class)
 {
     hshm_allocator *a = heap->a;
     struct claim claim;
-    struct slab *slab = take_description(heap);
+    struct slab *slab = owned_new(heap);
     if (slab == NULL)
         return NULL;
     const struct slab_cut cut = heap->slabs[class] < FEW_SLABS ? a->slab.cuts[class] : a->slab.large_cuts[class];
     if (!spares_take(heap->a, &heap->spares, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim)) {
-        drop_description(heap, slab);
+        owned_drop(heap, slab);
         return NULL;
     }
     heap->work += claim.count * SLICE_WORK; /* tidied with the next refill: this one is about to use what it finds */
     run_trim_by_age(a);
-    describe(heap, slab, claim.first, claim.count, class);
+    owned_describe(heap, slab, claim.first, claim.count, class);
     slab_begin(a, &claim, class, own_word(heap, slab), false);
     return slab;
 }
@@ -545,8 +377,8 @@ static bool
 squeeze(struct thread_heap *heap)
 {
     bool found = spares_give_back(heap->a, &heap->spares);
-    for (uint32_t i = 0; i < slab_limit(heap); i++) {
-        struct slab *slab = slab_at(heap, i);
+    for (uint32_t i = 0; i < owned_limit(heap); i++) {
+        struct slab *slab = owned_at(heap, i);
         if (slab->place == PLACE_UNUSED)
             continue;
         found |= harvest(heap, slab) != 0;
@@ -554,19 +386,19 @@ squeeze(struct thread_heap *heap)
             if (slab->place == PLACE_QUEUED)
                 count_queued(heap, slab);
             else if (slab->place == PLACE_FILLING && live_blocks(slab) < slab->blocks) {
-                enqueue(heap, slab);
+                owned_enqueue(heap, slab);
                 count_queued(heap, slab);
                 found = true;
             }
             continue;
         }
         if (slab->place == PLACE_QUEUED)
-            dequeue(heap, slab);
+            owned_dequeue(heap, slab);
         else if (slab->place == PLACE_CURRENT)
             no_bin(heap, slab);
         set_left(heap, slab, 0); /* before its record can be another's */
         (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
-        drop_description(heap, slab);
+        owned_drop(heap, slab);
         found = true;
     }
     return found;
@@ -607,7 +439,7 @@ let_go(struct thread_heap *heap, struct slab *slab)
 {
     set_left(heap, slab, 0);
     (void)run_free(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
-    drop_description(heap, slab);
+    owned_drop(heap, slab);
 }
 
 /*
@@ -628,7 +460,7 @@ tidy(struct thread_heap *heap)
         }
         struct slab *queued = heap->queues[class].first;
         if (queued != NULL && live_blocks(queued) == 0) {
-            dequeue(heap, queued);
+            owned_dequeue(heap, queued);
             let_go(heap, queued);
         }
     }
@@ -721,9 +553,7 @@ fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
 static void
 release_heap(struct thread_heap *heap)
 {
-    for (uint32_t i = 0; i < heap->chunk_count; i++)
-        pages_give(heap->chunks[i], CHUNK_SLABS * sizeof(struct slab));
-    pages_give(heap->chunks, chunks_size(heap->chunk_room));
+    owned_free(heap);
     pages_give(heap, sizeof *heap);
 }
 
@@ -806,16 +636,16 @@ end_heap(struct hshm_inline_heap *fast)
 {
     struct thread_heap *heap = (struct thread_heap *)(void *)fast;
     (void)spares_give_back(heap->a, &heap->spares);
-    for (uint32_t i = 0; i < slab_limit(heap); i++) {
-        struct slab *slab = slab_at(heap, i);
+    for (uint32_t i = 0; i < owned_limit(heap); i++) {
+        struct slab *slab = owned_at(heap, i);
         if (slab->place == PLACE_UNUSED)
             continue;
         if (slab->place == PLACE_QUEUED)
-            dequeue(heap, slab);
+            owned_dequeue(heap, slab);
         else if (slab->place == PLACE_CURRENT)
             no_bin(heap, slab);
         leave_slab(heap, slab);
-        drop_description(heap, slab);
+        owned_drop(heap, slab);
     }
     store_release(&heap->shared->owner, 0);
     retire_heap(heap);
@@ -1030,7 +860,7 @@ settle(struct thread_heap *heap, uint64_t slice)
 {
     const uint64_t own = load_relaxed(&record_of(&heap->a->slab, slice)->own);
     const uint32_t index = (uint32_t)(own >> OWN_INDEX_SHIFT);
-    struct slab *slab = index < slab_limit(heap) ? slab_at(heap, index) : NULL;
+    struct slab *slab = index < owned_limit(heap) ? owned_at(heap, index) : NULL;
     if (slab == NULL || slab->place == PLACE_UNUSED || slab->slice != slice)
         return;
     if (slab->place == PLACE_CURRENT)

@@ -455,7 +455,8 @@ uint64_t
 run_idle_at(const struct slab_heap *h, uint64_t slice)
 {
     const uint64_t found = load_relaxed(&h->slices[slice]);
-    return slice_state(found) == SLICE_IDLE ? min_u64(slice_count(found), run_high(h) - min_u64(slice, run_high(h))) : 0;
+    return slice_state(found) == SLICE_IDLE ? min_u64(slice_count(found), run_high(h) - min_u64(slice, run_high(h)))
+                                            : 0;
 }
 
 bool

@@ -8,6 +8,7 @@
  * slab_look.c     visit, statistics, check: those who only read
  * slab_recover.c  what dead processes left
  * spares.c        slices that a thread keeps for a while
+ * thread_slabs.c  ThreadLocal: a thread's slabs as it knows them
  * alloc_thread.c, alloc_page.c   who takes blocks from which slab, and how blocks come back
  *
  * A call goes downward: alloc_x -> slab -> run.

@@ -43,7 +43,8 @@ struct spares {
 bool spares_keep(hshm_allocator *a, struct spares *spares, uint64_t first, uint64_t found);
 
 /* One of just so many slices, begun at a multiple of `alignment`; the last that was kept, which is warm. */
-bool spares_take(hshm_allocator *a, struct spares *spares, uint64_t slices, uint64_t alignment, struct claim *ret_claim);
+bool spares_take(hshm_allocator *a, struct spares *spares, uint64_t slices, uint64_t alignment,
+                 struct claim *ret_claim);
 
 /* Give back all that is kept.  True if there was one. */
 bool spares_give_back(hshm_allocator *a, struct spares *spares);
