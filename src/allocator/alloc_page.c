@@ -21,12 +21,13 @@
  *   - A free must not miss that its slab became FULL just then.  Who replaces a slab says FULL, and looks at the bits
  *     again; who frees sets the bit, and looks at the state again; so one sees the other.
  *   - A taker that was stopped between reading a word and its store may go on when the slab's slices are something else by
- *     then.  At home: being stopped ends the sequence, and the slab's owner word is looked at inside it.  Elsewhere:
+ *     then.  At home: being stopped ends the sequence, inside which it is seen that the shard still leads to the slab, and
+ *     slabs with a home are given free at home only, where nobody else can be meanwhile.  Elsewhere:
  *     whoever gives slices free first takes every block (each word of shared bits by CAS to 0, each of home bits at home),
  *     which fails if a taker was faster; and a taker looks at the owner word *after* its CAS: if that is a slab of its class,
  *     and not LOCKED, the block is good, whatever happened in between; if not, it puts the bit back, which is then a free
  *     block of whatever slab is there now, since it was one when the CAS won it.
- *   - So a slab with a home is given free there only; when memory is short, or on trim, a thread visits each processor.
+ *   - So when memory is short, or on trim, a thread visits each processor.
  *
  * What a kill leaves
  *     take, free                nothing in between: one store.  (A taker killed before it put a bit back: that one block)
@@ -51,37 +52,56 @@
 enum {
     LARGER_CLASSES = 16,
     SEQUENCE_TRIES = 8,    /* restarted so often, it is a debugger that steps: then the way without home */
+    FEW_SLABS = 2,         /* that a thread makes of a class in a while: the next ones are larger           */
     TRIES_MAX = 1000,      /* slabs in a row that gave no block: the tables of a damaged region lead in circles */
     USELESS_AT_MOST = 16,  /* slabs of another home looked at, before a new one is made                   */
     FULL_SHARE = 8,        /* a slab counts as full until one of so many blocks is free                     */
     BATCHES_TO_THINK = 64, /* of frees, until a thread sees whether it takes blocks as well */
+    LARGES_TO_TIDY = 16,   /* large blocks taken, for each look whether it is time to tidy                  */
     FREES_AT_ONCE = 64,    /* counted by a thread for itself before the region hears of them               */
     TIDY_MS = 500          /* so often somebody looks for slabs that are kept for nothing                  */
 };
 
-/*
- * Which bit of a word a thread asks for next: blocks in turn, not the one that is just being freed.  So it counts the blocks,
- * too, that the thread took at home.
- */
-static _Thread_local uint64_t turn __attribute__((tls_model("initial-exec")));
+/* Local to a thread: where a shard's blocks of one class come from, worked out of what the shard says. */
+struct page_bin {
+    /*
+     * Of the free blocks, those that were free when the word was looked at last.  Blocks come from them in turn, so that one that
+     * is just being freed is not waited for.
+     */
+    uint64_t ready;
+    uint64_t current;    /* what it said; see struct slab_shard; 0 = nothing */
+    bits_word *bits;     /* the word of home bits                            */
+    unsigned char *base; /* the block of its lowest bit                      */
+    uint64_t mask;       /* of the bits that can stand for blocks            */
+    uint32_t size;       /* bytes a block                                    */
+    uint32_t made;       /* slabs, by this thread, lately                    */
+};
 
 /*
- * Local to a thread: where it counts, and on which processor it was when it counted last.  An atomic addition for each free
- * would cost a third of it.
+ * Local to a thread: where it took blocks last, and where it counts.  An atomic addition for each free would cost a third of
+ * it.  All of it is derived, and what a thread remembers is compared with the shard each time it is used.
  */
 struct page_thread {
     struct hshm_inline_heap fast; /* an empty one: inline.h finds nothing to take here */
+    _Atomic uint64_t budget;      /* so many frees may take the short path before they are counted in the region */
+    _Atomic uint64_t frees;       /* counted here, less `budget`; both written by this thread, read by others */
+    uint32_t cpu;                 /* where it was when it looked last                              */
+    uint32_t home;                /* what `own` of slabs says that are at home there; 0 = none are */
+    _Atomic uint64_t *shard;      /* what that processor's shard says, a word a class */
+    struct page_bin bins[CLASSES_MAX];
+
     hshm_allocator *a;
-    _Atomic uint32_t frees; /* written by this thread; read by others for statistics */
-    uint32_t shard;
-    uint32_t batches; /* of frees, since `gives_away` was thought of last */
-    bool gives_away;  /* see think_again() */
-    uint64_t turn_then;
+    uint32_t counts_at; /* the shard */
+    uint32_t batches;   /* of frees, since `gives_away` was thought of last */
+    bool gives_away;    /* see think_again() */
+    uint64_t found;     /* blocks for it to take at home, since then */
+    uint32_t larges;    /* large blocks taken, ever */
     struct idle_list idle;
     struct page_thread *next; /* in the handle's list */
     struct page_thread **back;
 };
 static_assert(offsetof(struct page_thread, fast) == 0, "thread_table.c knows the first part only");
+static_assert(offsetof(struct page_thread, budget) == offsetof(struct thread_none, zero), "no thread has no budget");
 
 static struct page_thread *
 thread_of(const hshm_allocator *a)
@@ -108,20 +128,36 @@ here_at(const hshm_allocator *a, bool by_sequences)
     if (LIKELY(by_sequences && cpu < a->slab.shard_count))
         return (struct here){ cpu, cpu };
     const struct page_thread *thread = thread_of(a);
-    const uint32_t shard = is_no_thread(thread) ? cpu_current() : thread->shard;
+    const uint32_t shard = is_no_thread(thread) ? cpu_current() : thread->counts_at;
     return (struct here){ shard & (a->slab.shard_count - 1), RSEQ_NO_CPU };
 }
 
 /* ---- counting ---- */
 
+static uint64_t
+uncounted_frees(const struct page_thread *thread)
+{
+    const uint64_t budget = load_relaxed(&thread->budget);
+    const uint64_t frees = load_relaxed(&thread->frees);
+    return frees > budget ? frees - budget : 0; /* another thread may be setting both */
+}
+
+/* None is uncounted any more; the budget is for the next ones. */
+static void
+set_budget(struct page_thread *thread, uint64_t budget)
+{
+    store_relaxed(&thread->frees, budget);
+    store_relaxed(&thread->budget, budget);
+}
+
 static void
 count_in_region(struct page_thread *thread)
 {
     const struct slab_heap *h = &thread->a->slab;
-    thread->shard = cpu_current();
-    (void)atomic_fetch_add_explicit(&shard_at(h, thread->shard & (h->shard_count - 1))->frees,
-                                    load_relaxed(&thread->frees), memory_order_relaxed);
-    store_relaxed(&thread->frees, 0);
+    thread->counts_at = cpu_current();
+    (void)atomic_fetch_add_explicit(&shard_at(h, thread->counts_at & (h->shard_count - 1))->frees,
+                                    uncounted_frees(thread), memory_order_relaxed);
+    set_budget(thread, thread->gives_away ? 0 : FREES_AT_ONCE);
 }
 
 /* Under the thread_table lock: the thread ends, or its handle does. */
@@ -136,21 +172,35 @@ end_thread(struct hshm_inline_heap *fast)
     pages_give(thread, sizeof *thread);
 }
 
-/* The first free of a thread, or one that finds no memory to count in: then the region counts each. */
-static NO_INLINE void
-begin_counting(hshm_allocator *a)
+/* The processor on which this thread is now, for its short paths. */
+static void
+notice_cpu(struct page_thread *thread)
+{
+    const struct slab_heap *h = &thread->a->slab;
+    const uint32_t cpu = rseq_cpu();
+    if (cpu == thread->cpu || cpu >= h->shard_count)
+        return;
+    thread->cpu = cpu;
+    thread->home = (uint32_t)page_own(0, 0, cpu + 1, 0);
+    thread->shard = shard_at(h, cpu)->current;
+}
+
+/* The first call of a thread.  NULL: no memory, or the process has too many heaps. */
+static NO_INLINE struct page_thread *
+make_thread(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
     struct page_thread *thread = h->index < 0 ? NULL : pages_take(sizeof *thread);
-    if (thread == NULL) {
-        (void)atomic_fetch_add_explicit(&shard_at(h, 0)->frees, 1, memory_order_relaxed);
-        return;
-    }
+    if (thread == NULL)
+        return NULL;
     for (size_t units = 0; units < COUNTOF(thread->fast.direct); units++)
         thread->fast.direct[units] = &thread_no_bin;
     thread->a = a;
-    thread->shard = cpu_current();
-    store_relaxed(&thread->frees, 1);
+    thread->counts_at = cpu_current();
+    thread->cpu = RSEQ_NO_CPU;
+    thread->shard = shard_at(h, 0)->current;
+    notice_cpu(thread);
+    set_budget(thread, FREES_AT_ONCE);
     thread_table_lock();
     thread->next = h->counters;
     thread->back = &h->counters;
@@ -159,7 +209,15 @@ begin_counting(hshm_allocator *a)
     h->counters = thread;
     thread_entry_set(h->index, &thread->fast, THREAD_NOBODY, end_thread);
     thread_table_unlock();
-    thread_watch_end();
+    thread_watch_end(); /* may call malloc, which may be us */
+    return thread;
+}
+
+static struct page_thread *
+thread_or_new(hshm_allocator *a)
+{
+    struct page_thread *thread = thread_of(a);
+    return is_no_thread(thread) ? make_thread(a) : thread;
 }
 
 static void tidy_by_age(hshm_allocator *a);
@@ -171,8 +229,10 @@ static void tidy_by_age(hshm_allocator *a);
 static void
 think_again(struct page_thread *thread)
 {
-    thread->gives_away = turn - thread->turn_then < BATCHES_TO_THINK * FREES_AT_ONCE / 8;
-    thread->turn_then = turn;
+    thread->gives_away = thread->found < BATCHES_TO_THINK * FREES_AT_ONCE / 8;
+    thread->found = 0;
+    for (uint32_t class = 0; class < thread->a->slab.classes; class ++)
+        thread->bins[class].made = 0;
     thread->batches = 0;
 }
 
@@ -185,24 +245,23 @@ gives_away(const struct page_thread *thread)
 static NO_INLINE void
 count_and_tidy(struct page_thread *thread)
 {
-    count_in_region(thread);
     if (++thread->batches >= BATCHES_TO_THINK)
         think_again(thread);
+    count_in_region(thread);
     run_trim_by_age(thread->a);
     tidy_by_age(thread->a);
 }
 
-static inline void
+static void
 count_free(hshm_allocator *a)
 {
-    struct page_thread *thread = thread_of(a);
-    if (UNLIKELY(is_no_thread(thread))) {
-        begin_counting(a);
+    struct page_thread *thread = thread_or_new(a);
+    if (UNLIKELY(thread == NULL)) { /* then the region counts each */
+        (void)atomic_fetch_add_explicit(&shard_at(&a->slab, 0)->frees, 1, memory_order_relaxed);
         return;
     }
-    const uint32_t frees = load_relaxed(&thread->frees) + 1;
-    store_relaxed(&thread->frees, frees);
-    if (UNLIKELY(frees >= FREES_AT_ONCE))
+    store_relaxed(&thread->frees, load_relaxed(&thread->frees) + 1);
+    if (UNLIKELY(uncounted_frees(thread) >= FREES_AT_ONCE))
         count_and_tidy(thread);
 }
 
@@ -212,7 +271,7 @@ page_uncounted_frees(const hshm_allocator *a)
     uint64_t frees = 0;
     thread_table_lock();
     for (const struct page_thread *thread = a->slab.counters; thread != NULL; thread = thread->next)
-        frees += load_relaxed(&thread->frees);
+        frees += uncounted_frees(thread);
     thread_table_unlock();
     return frees;
 }
@@ -289,15 +348,6 @@ has_flags(uint64_t own, uint64_t flags)
     return (own & SLAB_FLAGS) == (SLAB_IS | flags);
 }
 
-/* That a slab is still the one that `own` said, whether current or not: for sequences. */
-#define PAGE_GUARD_MASK (SLAB_IS | SLAB_LOCKED | PAGE_OWN_HOME_MASK | PAGE_OWN_CLASS_MASK)
-
-static inline struct rseq_guard
-guard_of(const struct slab_record *record, uint64_t own)
-{
-    return (struct rseq_guard){ &record->own, PAGE_GUARD_MASK, own & PAGE_GUARD_MASK };
-}
-
 /* From `own` as it was found, to a shelf.  False: it is something else by now. */
 static bool
 shelve(const struct slab_heap *h, uint64_t slice, uint64_t own)
@@ -320,7 +370,7 @@ take_word(const struct slab_heap *h, struct slab_record *record, uint64_t locked
     uint64_t shared = mask & ~home;
     if (shared != 0 && !cas_seq_cst(&remote_of(h, record)[word], &shared, 0))
         return false;
-    const struct rseq_guard guard = guard_of(record, locked);
+    const struct rseq_guard guard = { &record->own, locked };
     enum rseq_result done = home == 0 ? RSEQ_DONE : RSEQ_AGAIN;
     /* Again, if it was only interrupted: nobody might come by a second time. */
     for (int tries = 0; done == RSEQ_AGAIN && tries < SEQUENCE_TRIES && page_own_home(locked) == rseq_cpu() + 1;
@@ -442,6 +492,19 @@ count_free_blocks(const struct slab_heap *h, struct slab_record *record)
     return free_blocks;
 }
 
+/* How many free blocks make a slab worth a turn in a shard; see look_at(). */
+static uint32_t
+enough_free(uint32_t blocks)
+{
+    return blocks < FULL_SHARE ? 1 : blocks / FULL_SHARE;
+}
+
+static bool
+is_worth_a_turn(const struct slab_heap *h, struct slab_record *record)
+{
+    return count_free_blocks(h, record) >= enough_free(blocks_of(h, record));
+}
+
 /*
  * A slab that is not current may have to be shelved, or may be without a live block.  It is shelved when an eighth of its
  * blocks is free, not for the first: to take a slab and leave it again costs half a dozen atomic instructions, which shall
@@ -453,7 +516,7 @@ look_at(hshm_allocator *a, uint64_t slice, struct slab_record *record)
     struct slab_heap *h = &a->slab;
     const uint64_t own = load_seq_cst(&record->own);
     const uint32_t blocks = blocks_of(h, record);
-    const uint32_t enough = blocks < FULL_SHARE ? 1 : blocks / FULL_SHARE;
+    const uint32_t enough = enough_free(blocks);
     if ((own & SLAB_CURRENT) != 0) {
         set_left(record, LEFT_UNCOUNTED);
         return;
@@ -553,13 +616,30 @@ find_shelved(hshm_allocator *a, uint32_t class, struct here here)
 static uint64_t
 make_slab(hshm_allocator *a, uint32_t class, struct here here)
 {
-    const struct slab_cut cut = a->slab.cuts[class];
+    struct page_thread *thread = thread_of(a);
+    const bool has_many = !is_no_thread(thread) && thread->bins[class].made++ >= FEW_SLABS;
+    const struct slab_cut cut = has_many ? a->slab.large_cuts[class] : a->slab.cuts[class];
     struct claim claim;
     if (!take_slices(a, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim))
         return 0;
     const bool has_home = here.cpu != RSEQ_NO_CPU;
     slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, has_home ? here.cpu + 1 : 0, a->process), !has_home);
     return claim.first + 1;
+}
+
+/* What a shard says of a slab: at home, blocks come from the first word that has home bits, of those behind `word`. */
+static uint64_t
+lead_to(const struct slab_heap *h, uint32_t shard, uint64_t slice, uint64_t word)
+{
+    struct slab_record *record = record_of(h, slice);
+    const uint32_t words = words_for(blocks_of(h, record));
+    const bool at_home = page_own_home(load_seq_cst(&record->own)) == shard + 1;
+    for (uint32_t i = 0; at_home && i < words; i++) {
+        word = word + 1 < words ? word + 1 : 0;
+        if (load_relaxed(&bits_of(record)[word]) != 0)
+            return current_make(slice, word, true);
+    }
+    return current_make(slice, 0, at_home);
 }
 
 /* Another slab for the shard.  False: no memory. */
@@ -572,12 +652,12 @@ replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64_t cu
         next = make_slab(a, class, here);
     if (next == 0)
         return false;
-    const uint64_t before = current;
-    if (before != 0 && before <= h->count)
-        mark_current(a, before - 1);
-    if (cas_seq_cst(&shard_at(h, here.shard)->current[class], &current, next)) {
-        if (before != 0 && before <= h->count)
-            leave_current(a, before - 1);
+    const uint64_t before = current_slice(current);
+    if (before < h->count)
+        mark_current(a, before);
+    if (cas_seq_cst(&shard_at(h, here.shard)->current[class], &current, lead_to(h, here.shard, next - 1, UINT64_MAX))) {
+        if (before < h->count)
+            leave_current(a, before);
     } else {
         (void)shelve(h, next - 1, load_seq_cst(&record_of(h, next - 1)->own)); /* another thread was faster */
     }
@@ -587,29 +667,116 @@ replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64_t cu
 /* ---- taking blocks ---- */
 
 /*
- * The class comes from the caller and the place is looked at once more, since the record lies in a region and may say
- * anything.
+ * The class comes from the caller and the place is looked at once more, since the shard and the record lie in a region and may
+ * say anything.
  */
-static inline void *
+static void *
 block_at(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word, uint64_t bit_at)
 {
     const struct slab_heap *h = &a->slab;
     const uint64_t off = (slice << h->shift) + (word * (uint64_t)WORD_BITS + bit_at) * h->sizes[class];
-    return LIKELY(off + h->sizes[class] <= a->layout.data_size) ? h->data + off : NULL;
+    return off + h->sizes[class] <= a->layout.data_size ? h->data + off : NULL;
 }
 
-/* At home: from the word that the hint leads to. */
-static inline void *
-take_at_home(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t cpu)
+/*
+ * At home, from the word that the shard leads to.  NULL: there is none.  While the shard says so, the slab is one of this class,
+ * and stays it until we are taken off this processor; see "The dangers".
+ */
+static void *
+take_at_home(const hshm_allocator *a, const _Atomic uint64_t *shard, uint64_t current, uint32_t class, uint32_t cpu)
 {
     const struct slab_heap *h = &a->slab;
-    struct slab_record *record = record_of(h, slice);
-    const uint32_t word = load_relaxed(&record->hint) & (h->words - 1);
-    const struct rseq_guard guard = { &record->own, PAGE_GUARD_MASK, page_own(0, class, cpu + 1, 0) };
-    uint64_t at = ++turn % WORD_BITS;
-    if (LIKELY(rseq_take(cpu, guard, &bits_of(record)[word], &at) == RSEQ_DONE))
-        return block_at(a, slice, class, word, at);
-    return NULL;
+    const uint64_t slice = current_slice(current);
+    if ((current & CURRENT_AT_HOME) == 0 || slice >= h->count)
+        return NULL;
+    const uint32_t word = (uint32_t)(current >> CURRENT_WORD_SHIFT & h->word_mask);
+    _Atomic uint64_t *bits = &bits_of(record_of(h, slice))[word];
+    const uint64_t ready = load_relaxed(bits);
+    const uint64_t at = ready == 0 ? 0 : (uint64_t)__builtin_ctzll(ready);
+    if (ready == 0 || rseq_take(cpu, (struct rseq_guard){ shard, current }, bits, at) != RSEQ_DONE)
+        return NULL;
+    return block_at(a, slice, class, word, at);
+}
+
+/* The same, by what this thread has worked out before. */
+static inline __attribute__((always_inline)) void *
+take_learned(struct page_thread *thread, uint32_t class)
+{
+    struct page_bin *bin = &thread->bins[class];
+    const struct rseq_guard guard = { &thread->shard[class], bin->current };
+    const uint64_t ready = bin->ready;
+    if (UNLIKELY(ready == 0))
+        return NULL;
+    const uint64_t at = (uint64_t)__builtin_ctzll(ready);
+    bin->ready = ready & (ready - 1);
+    if (UNLIKELY(rseq_take(thread->cpu, guard, bin->bits, at) != RSEQ_DONE))
+        return NULL;
+    void *block = bin->base + at * bin->size;
+    if (block == NULL)
+        __builtin_unreachable(); /* spares the caller's own look */
+    return block;
+}
+
+/* Work it out: the shard, and the record that it leads to, lie in a region and may say anything. */
+static void
+learn(const struct page_thread *thread, struct page_bin *bin, uint64_t current, uint32_t class)
+{
+    const hshm_allocator *a = thread->a;
+    const struct slab_heap *h = &a->slab;
+    const uint64_t slice = current_slice(current);
+    const uint64_t word = current >> CURRENT_WORD_SHIFT & h->word_mask;
+    const uint64_t size = h->sizes[class];
+    const uint64_t off = (slice << h->shift) + word * WORD_BITS * size;
+    const uint64_t blocks = off < a->layout.data_size ? (a->layout.data_size - off) / size : 0;
+    bin->current = current;
+    bin->bits = &bits_of(record_of(h, slice))[word];
+    bin->base = h->data + off;
+    bin->mask = blocks < WORD_BITS ? (UINT64_C(1) << blocks) - 1 : UINT64_MAX;
+    bin->size = (uint32_t)size;
+}
+
+/* The word that a shard leads to has no more blocks: let it lead on.  In another slab, if few are free in this one. */
+static bool
+lead_on(struct page_thread *thread, uint32_t class, uint64_t current)
+{
+    hshm_allocator *a = thread->a;
+    const struct slab_heap *h = &a->slab;
+    const struct here here = { thread->cpu, thread->cpu };
+    const uint64_t slice = current_slice(current);
+    const uint64_t word = current >> CURRENT_WORD_SHIFT & h->word_mask;
+    const uint64_t next = lead_to(h, thread->cpu, slice, word);
+    /* Asked once for a way through the slab. */
+    const bool is_through = (next >> CURRENT_WORD_SHIFT & h->word_mask) <= word;
+    if (is_through && !is_worth_a_turn(h, record_of(h, slice)) && replace_current(a, here, class, current))
+        return true;
+    return next != current && cas_seq_cst(&thread->shard[class], &current, next);
+}
+
+/*
+ * Let a bin have blocks again: where the shard leads to, or where it can lead.  False: there are none for a thread that is at
+ * home; or there is no home here.
+ */
+static bool
+refill(struct page_thread *thread, uint32_t class)
+{
+    const struct slab_heap *h = &thread->a->slab;
+    struct page_bin *bin = &thread->bins[class];
+    notice_cpu(thread);
+    for (int tries = 0; tries < 3 && thread->home != 0; tries++) {
+        const uint64_t current = load_acquire(&thread->shard[class]);
+        if ((current & CURRENT_AT_HOME) == 0 || current_slice(current) >= h->count)
+            break;
+        if (current != bin->current)
+            learn(thread, bin, current, class);
+        bin->ready = load_relaxed(bin->bits) & bin->mask;
+        thread->found += count_bits(bin->ready);
+        if (bin->ready != 0)
+            return true;
+        if (!lead_on(thread, class, current))
+            break;
+    }
+    bin->ready = 0;
+    return false;
 }
 
 /* From shared bits.  Acquire pairs with the OR of who freed the block. */
@@ -644,31 +811,21 @@ take_any_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_
     return block;
 }
 
-/* At home: let the hint lead to a word with home bits. */
-static bool
-set_hint(struct slab_record *record, uint32_t words)
-{
-    uint32_t word = load_relaxed(&record->hint);
-    for (uint32_t i = 0; i < words; i++) {
-        word = word + 1 < words ? word + 1 : 0;
-        if (load_relaxed(&bits_of(record)[word]) == 0)
-            continue;
-        store_relaxed(&record->hint, word);
-        return true;
-    }
-    return false;
-}
-
 /* Look through the whole slab; at home its home bits first. */
 static NO_INLINE void *
-take_anywhere(const hshm_allocator *a, uint64_t slice, uint32_t class, struct here here)
+take_anywhere(const hshm_allocator *a, uint64_t current, uint32_t class, struct here here)
 {
     const struct slab_heap *h = &a->slab;
+    const uint64_t slice = current_slice(current);
     struct slab_record *record = record_of(h, slice);
     const uint32_t words = words_for(blocks_of(h, record));
+    _Atomic uint64_t *shard = &shard_at(h, here.shard)->current[class];
     void *block = NULL;
-    if (here.cpu != RSEQ_NO_CPU && set_hint(record, words))
-        block = take_at_home(a, slice, class, here.cpu);
+    if (here.cpu != RSEQ_NO_CPU && (current & CURRENT_AT_HOME) != 0) {
+        const uint64_t next = lead_to(h, here.shard, slice, current >> CURRENT_WORD_SHIFT & (h->words - 1));
+        if (next == current || cas_seq_cst(shard, &current, next))
+            block = take_at_home(a, shard, next, class, here.cpu);
+    }
     if (block != NULL || !may_be_shared(record))
         return block;
     block = take_any_shared(a, slice, class, words);
@@ -688,11 +845,12 @@ take_slowly(hshm_allocator *a, uint32_t class)
     const struct slab_heap *h = &a->slab;
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         const struct here here = here_at(a, tries < SEQUENCE_TRIES);
-        const uint64_t current = load_acquire(&shard_at(h, here.shard)->current[class]);
-        if (current - 1 < h->count) {
-            void *block = here.cpu != RSEQ_NO_CPU ? take_at_home(a, current - 1, class, here.cpu) : NULL;
+        const _Atomic uint64_t *shard = &shard_at(h, here.shard)->current[class];
+        const uint64_t current = load_acquire(shard);
+        if (current_slice(current) < h->count) {
+            void *block = here.cpu != RSEQ_NO_CPU ? take_at_home(a, shard, current, class, here.cpu) : NULL;
             if (block == NULL)
-                block = take_anywhere(a, current - 1, class, here);
+                block = take_anywhere(a, current, class, here);
             if (block != NULL)
                 return block;
         }
@@ -727,13 +885,14 @@ leave_idle(hshm_allocator *a, uint32_t shard)
 {
     struct slab_heap *h = &a->slab;
     for (uint32_t class = 0; class < h->classes; class ++) {
-        _Atomic uint64_t *current = &shard_at(h, shard)->current[class];
-        uint64_t slice = load_seq_cst(current);
-        if (slice == 0 || slice > h->count || !is_all_free(h, record_of(h, slice - 1)))
+        _Atomic uint64_t *at = &shard_at(h, shard)->current[class];
+        uint64_t current = load_seq_cst(at);
+        const uint64_t slice = current_slice(current);
+        if (slice >= h->count || !is_all_free(h, record_of(h, slice)))
             continue;
-        mark_current(a, slice - 1);
-        if (cas_seq_cst(current, &slice, 0))
-            leave_current(a, slice - 1);
+        mark_current(a, slice);
+        if (cas_seq_cst(at, &current, 0))
+            leave_current(a, slice);
     }
 }
 
@@ -825,29 +984,38 @@ take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
 
 /* ---- the calls ---- */
 
+static void *
+take_class(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignment)
+{
+    struct page_thread *thread = thread_or_new(a);
+    void *block = LIKELY(thread != NULL) ? take_learned(thread, class) : NULL;
+    if (block == NULL && LIKELY(thread != NULL) && refill(thread, class))
+        block = take_learned(thread, class);
+    if (LIKELY(block != NULL))
+        return block;
+    block = take_slowly(a, class);
+    return block != NULL ? block : take_desperately(a, class, size, alignment);
+}
+
 static NO_INLINE void *
 page_malloc_other(hshm_allocator *a, size_t size)
 {
     bool zero;
-    if (size > a->slab.max_size) {
-        tidy_by_age(a); /* who takes only large blocks counts no frees */
-        return take_large(a, size, 1, &zero);
-    }
-    const uint32_t class = slab_class(&a->slab, size);
-    void *block = take_slowly(a, class);
-    return block != NULL ? block : take_desperately(a, class, size, 1);
+    if (size <= a->slab.max_size)
+        return take_class(a, slab_class(&a->slab, size), size, 1);
+    struct page_thread *thread = thread_or_new(a);
+    if (thread == NULL || ++thread->larges % LARGES_TO_TIDY == 0)
+        tidy_by_age(a); /* who takes only large blocks counts few frees */
+    return take_large(a, size, 1, &zero);
 }
 
 /* The common case is all here: a small block, from this processor's slab of the class, at home. */
 static void *
 page_malloc(hshm_allocator *a, size_t size)
 {
-    const struct slab_heap *h = &a->slab;
-    const uint32_t cpu = rseq_cpu();
-    if (LIKELY(size <= SMALL_MAX && cpu < h->shard_count)) {
-        const uint32_t class = h->small_class[(size + GRANULE - 1) / GRANULE];
-        const uint64_t slice = load_acquire(&shard_at(h, cpu)->current[class]) - 1;
-        void *block = LIKELY(slice < h->count) ? take_at_home(a, slice, class, cpu) : NULL;
+    struct page_thread *thread = thread_of(a);
+    if (LIKELY(size <= SMALL_MAX && !is_no_thread(thread))) {
+        void *block = take_learned(thread, a->slab.small_class[(size + GRANULE - 1) / GRANULE]);
         if (LIKELY(block != NULL))
             return block;
     }
@@ -861,8 +1029,7 @@ page_aligned(hshm_allocator *a, size_t size, size_t alignment)
     bool zero;
     if (!slab_class_aligned(a, size, alignment, &class))
         return take_large(a, size, alignment, &zero);
-    void *block = take_slowly(a, class);
-    return block != NULL ? block : take_desperately(a, class, size, alignment);
+    return take_class(a, class, size, alignment);
 }
 
 static void *
@@ -886,28 +1053,17 @@ settle(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t w
         look_at(a, slice, record);
 }
 
-/* What the short path leaves aside once a block's bit is set at home. */
-static NO_INLINE hshm_status
-page_freed(hshm_allocator *a, uint64_t slice, bool look)
-{
-    count_free(a);
-    if (look)
-        look_at(a, slice, record_of(&a->slab, slice));
-    return HSHM_OK;
-}
-
 /* At home, if it can be: NOT = it was free. */
 static enum rseq_result
-give_at_home(const hshm_allocator *a, struct slab_record *record, uint64_t own, uint32_t word, uint64_t bit)
+give_at_home(const hshm_allocator *a, struct slab_record *record, uint64_t own, uint32_t word, uint64_t at)
 {
     const struct slab_heap *h = &a->slab;
-    uint64_t bits;
     const uint32_t cpu = rseq_cpu();
     if (gives_away(thread_of(a)) || page_own_home(own) == 0 || page_own_home(own) != cpu + 1)
         return RSEQ_AGAIN;
-    if (may_be_shared(record) && (load_relaxed(&remote_of(h, record)[word]) & bit) != 0)
+    if (may_be_shared(record) && (load_relaxed(&remote_of(h, record)[word]) >> at & 1) != 0)
         return RSEQ_NOT;
-    return rseq_give(cpu, guard_of(record, own), &bits_of(record)[word], bit, &bits);
+    return rseq_give(cpu, (struct rseq_guard){ &record->own, own }, &bits_of(record)[word], at);
 }
 
 /* By an atomic instruction. */
@@ -926,9 +1082,9 @@ give(hshm_allocator *a, const struct block_place *place)
 {
     const struct slab_heap *h = &a->slab;
     const uint32_t word = place->block / WORD_BITS;
-    const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
-    const enum rseq_result at_home = give_at_home(a, place->record, load_acquire(&place->record->own), word, bit);
-    if (at_home == RSEQ_NOT || (at_home == RSEQ_AGAIN && !give_shared(h, place->record, word, bit)))
+    const uint64_t at = place->block % WORD_BITS;
+    const enum rseq_result at_home = give_at_home(a, place->record, load_acquire(&place->record->own), word, at);
+    if (at_home == RSEQ_NOT || (at_home == RSEQ_AGAIN && !give_shared(h, place->record, word, UINT64_C(1) << at)))
         return false;
     count_free(a);
     settle(a, place->slice, place->record, word);
@@ -944,50 +1100,85 @@ give_large(hshm_allocator *a, const struct block_place *place)
     return true;
 }
 
+/* What the common cases leave: large blocks, blocks elsewhere than at home, wrong frees; and each that is to be counted. */
 static NO_INLINE hshm_status
 page_free_other(hshm_allocator *a, void *addr)
 {
     struct block_place place;
+    struct page_thread *thread = thread_of(a);
     if (addr == NULL)
         return HSHM_OK;
+    if (!is_no_thread(thread))
+        notice_cpu(thread);
     if (slab_find(a, addr, &place) && (slice_state(place.found) == SLICE_RUN ? give_large(a, &place) : give(a, &place)))
         return HSHM_OK;
     return allocator_bad_free(a, addr);
 }
 
-/* The common case is all here: a block of a slab's first slice, at home. */
+/*
+ * The common case: at home, `inside` bytes behind the begin of the slab that begins at `slice`, by a thread that need not count
+ * it in the region yet.  SETTLE: done, and `left` has come to 0.
+ */
+static inline __attribute__((always_inline)) enum hshm_inline_given
+give_here(const hshm_allocator *a, uint64_t slice, uint64_t inside)
+{
+    const struct slab_heap *h = &a->slab;
+    struct page_thread *thread = thread_of(a);
+    struct slab_record *record = record_of(h, slice);
+    /* First: who is no thread has nothing else.  Acquire pairs with the release in slab_begin(). */
+    if (UNLIKELY(load_relaxed(&thread->budget) == 0))
+        return HSHM_INLINE_REST;
+    const uint64_t own = load_acquire(&record->own);
+    if (UNLIKELY(((uint32_t)own & (uint32_t)(PAGE_OWN_HOME_MASK | SLAB_IS)) != thread->home || may_be_shared(record)))
+        return HSHM_INLINE_REST;
+    uint64_t rest;
+    const uint64_t block = hshm_inline_multiply(inside, record->reciprocal, &rest);
+    bits_word *word =
+        &bits_of(record)[block / WORD_BITS & h->word_mask]; /* it lies in a region, and may say anything */
+    const struct rseq_guard guard = { &record->own, own };
+    if (UNLIKELY(rest >= record->limit || rseq_give(thread->cpu, guard, word, block % WORD_BITS) != RSEQ_DONE))
+        return HSHM_INLINE_REST;
+    store_relaxed(&thread->budget, load_relaxed(&thread->budget) - 1);
+    return UNLIKELY(count_left(record)) ? HSHM_INLINE_SETTLE : HSHM_INLINE_DONE;
+}
+
+static NO_INLINE hshm_status
+settle_here(hshm_allocator *a, uint64_t slice)
+{
+    look_at(a, slice, record_of(&a->slab, slice));
+    return HSHM_OK;
+}
+
+/* The same in a slab's further slices. */
+static NO_INLINE hshm_status
+page_free_rest(hshm_allocator *a, void *addr)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
+    const uint64_t slice = off >> h->shift;
+    const uint64_t found = slice < h->count ? load_relaxed(&h->slices[slice]) : 0;
+    if (slice_state(found) != SLICE_REST || slice_count(found) > slice)
+        return page_free_other(a, addr);
+    const uint64_t first = slice - slice_count(found);
+    const enum hshm_inline_given given = give_here(a, first, off - (first << h->shift));
+    if (LIKELY(given == HSHM_INLINE_DONE))
+        return HSHM_OK;
+    return given == HSHM_INLINE_REST ? page_free_other(a, addr) : settle_here(a, first);
+}
+
+/* A block of a slab's first slice. */
 static hshm_status
 page_free(hshm_allocator *a, void *addr)
 {
     const struct slab_heap *h = &a->slab;
     const uint64_t off = (uintptr_t)addr - (uintptr_t)h->data;
     const uint64_t slice = off >> h->shift;
-    const uint32_t cpu = rseq_cpu();
-    struct page_thread *thread = thread_of(a);
-    if (UNLIKELY(slice >= h->count || is_no_thread(thread) || thread->gives_away))
+    if (UNLIKELY(slice >= h->count))
         return page_free_other(a, addr);
-    struct slab_record *record = record_of(h, slice);
-    const uint64_t own = load_acquire(&record->own);
-    if (UNLIKELY((own & (PAGE_OWN_HOME_MASK | SLAB_IS)) != (((uint64_t)cpu + 1) << 8 | SLAB_IS) ||
-                 may_be_shared(record)))
-        return page_free_other(a, addr);
-    uint64_t inside;
-    const uint64_t block = hshm_inline_multiply(off - (slice << h->shift), record->reciprocal, &inside);
-    const uint64_t word = block / WORD_BITS;
-    if (UNLIKELY(inside >= record->limit || word >= h->words))
-        return page_free_other(a, addr);
-    uint64_t bits;
-    if (UNLIKELY(rseq_give(cpu, guard_of(record, own), &bits_of(record)[word], UINT64_C(1) << block % WORD_BITS,
-                           &bits) != RSEQ_DONE))
-        return page_free_other(a, addr);
-    const bool look = count_left(record);
-    if (UNLIKELY(look))
-        return page_freed(a, slice, look);
-    const uint32_t frees = load_relaxed(&thread->frees) + 1;
-    if (UNLIKELY(frees >= FREES_AT_ONCE))
-        return page_freed(a, slice, false);
-    store_relaxed(&thread->frees, frees);
-    return HSHM_OK;
+    const enum hshm_inline_given given = give_here(a, slice, off & h->slice_mask);
+    if (LIKELY(given == HSHM_INLINE_DONE))
+        return HSHM_OK;
+    return given == HSHM_INLINE_REST ? page_free_rest(a, addr) : settle_here(a, slice);
 }
 
 static hshm_status
@@ -1049,7 +1240,7 @@ page_fork_child(hshm_allocator *a)
     while (a->slab.counters != NULL) {
         struct page_thread *thread = a->slab.counters;
         if (!a->private_memory)
-            store_relaxed(&thread->frees, 0);
+            set_budget(thread, 0);
         end_thread(&thread->fast);
     }
     if (a->slab.index >= 0)

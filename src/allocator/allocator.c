@@ -107,7 +107,10 @@ hshm_malloc(hshm_allocator *a, size_t size)
 hshm_status
 hshm_free(hshm_allocator *a, void *addr)
 {
-    return hshm_free_inline(a, addr);
+    const enum hshm_inline_given given = hshm_inline_give(&a->view, addr);
+    if (LIKELY(given == HSHM_INLINE_DONE))
+        return HSHM_OK;
+    return given == HSHM_INLINE_REST ? a->ops.free(a, addr) : a->ops.settle(a, addr);
 }
 
 hshm_status

@@ -140,7 +140,6 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
     store_relaxed(&record->size, h->sizes[class]);
     store_relaxed(&record->blocks, blocks);
     store_relaxed(&record->class, class);
-    store_relaxed(&record->hint, 0);
     const struct slab_numbers numbers = slab_numbers(h->sizes[class], blocks);
     /* Atomic, these and `left`: in a ScalablePage heap, who was slow may still be at the slab that was here before. */
     __atomic_store_n(&record->reciprocal, numbers.reciprocal, __ATOMIC_RELAXED);

@@ -52,9 +52,11 @@ struct slab_heap {
     uint64_t shard_size;  /* bytes                              */
     uint64_t record_size; /* bytes                              */
     uint64_t max_size;    /* largest block that lies in a slab  */
+    uint64_t slice_mask;  /* a slice's bytes, less one          */
+    uint64_t word_mask;   /* `words`, less one                  */
     uint32_t shift;       /* log2 of a slice's bytes            */
     uint32_t block_shift; /* log2 of the smallest block         */
-    uint32_t words;       /* of bits in a record                */
+    uint32_t words;       /* of bits in a record: a power of two */
     uint32_t classes;
     uint32_t thread_slots;
     uint32_t mail_words;

@@ -220,8 +220,10 @@ set_view(hshm_allocator *a, const struct geometry *g)
     h->record_size = p.record_size;
     h->max_size = p.max_size;
     h->shift = g->slice_shift;
+    h->slice_mask = (UINT64_C(1) << h->shift) - 1;
     h->block_shift = g->block_shift;
     h->words = p.words;
+    h->word_mask = h->words - 1;
     h->classes = p.classes;
     h->thread_slots = g->thread_slots;
     h->mail_words = p.mail_words;

@@ -236,7 +236,7 @@ check_page(const hshm_allocator *a, const struct seen *seen, bool has_free)
     if ((own & SLAB_IS) == 0 || (own & SLAB_LOCKED) != 0 || page_own_class(own) != seen->class)
         return broken(a, seen->slice, "a slab that is none, is of another class, or that somebody has locked");
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
-        shards += load_relaxed(&shard_at(h, shard)->current[seen->class]) == seen->slice + 1;
+        shards += current_slice(load_relaxed(&shard_at(h, shard)->current[seen->class])) == seen->slice;
     if (shards != ((own & SLAB_CURRENT) != 0))
         return broken(a, seen->slice, "a slab is current and in no shard, or in several");
     if ((own & SLAB_SHELVED) != 0 && has_free && !is_on_shelf(h, seen->class, page_shelf(h, own), seen->slice))

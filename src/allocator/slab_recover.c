@@ -140,7 +140,7 @@ static bool
 is_in_a_shard(const struct slab_heap *h, uint64_t slice, uint32_t class)
 {
     for (uint32_t shard = 0; shard < h->shard_count && class < h->classes; shard++) {
-        if (load_seq_cst(&shard_at(h, shard)->current[class]) == slice + 1)
+        if (current_slice(load_seq_cst(&shard_at(h, shard)->current[class])) == slice)
             return true;
     }
     return false;

@@ -21,9 +21,9 @@ struct hshm_inline_bin thread_no_bin = { .word = &thread_no_blocks };
         &thread_no_heap, THREAD_NOBODY \
     }
 
-struct hshm_inline_heap thread_no_heap = { .direct = { SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin),
-                                                       SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin),
-                                                       &thread_no_bin } };
+struct thread_none thread_none = { .heap = { .direct = { SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin),
+                                                         SIXTEEN(&thread_no_bin), SIXTEEN(&thread_no_bin),
+                                                         &thread_no_bin } } };
 static_assert(COUNTOF(thread_no_heap.direct) == 65, "each leads somewhere");
 
 /* Local to a thread; linked while the thread is listed, under the lock. */

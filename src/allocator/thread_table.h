@@ -31,8 +31,13 @@ void thread_index_give(int index);
 /* Distance of an entry from the thread pointer; of one that is always empty for -1. */
 const struct hshm_inline_thread *thread_offset(int index);
 
-/* The heap that empty entries lead to, and whose slabs are theirs: none. */
-extern struct hshm_inline_heap thread_no_heap;
+/* The heap that empty entries lead to, and whose slabs are theirs: none.  What alloc_page.c looks for behind it is 0. */
+struct thread_none {
+    struct hshm_inline_heap heap;
+    uint64_t zero;
+};
+extern struct thread_none thread_none;
+#define thread_no_heap thread_none.heap
 #define THREAD_NOBODY UINT32_MAX
 
 /* A bin without blocks, ever, and the word that it leads to. */

@@ -120,7 +120,7 @@ struct slab_record {
     _Atomic uint32_t size;   /* 32: bytes a block                                                       */
     _Atomic uint32_t blocks; /* 36: how many                                                            */
     _Atomic uint32_t class;  /* 40: size class                                                          */
-    _Atomic uint32_t hint;   /* 44: ScalablePage: the word that had free bits last                      */
+    uint32_t reserved;       /* 44                                                                      */
     _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's;
                                     IDLE: a hint where another one is, slice + 1                        */
     _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED       */
@@ -176,12 +176,35 @@ static_assert(offsetof(struct slab_root, lowest) == 64, "format v1");
 static_assert(offsetof(struct slab_root, used) == 128, "format v1");
 static_assert(offsetof(struct slab_root, frees) == 192, "format v1");
 
-/* Shared: ScalablePage, one a shard: counters, then one word a class: slice of its current slab + 1, 0 = none. */
+/*
+ * Shared: ScalablePage, one a shard: counters, then one word a class, which says what its current slab is:
+ *
+ *     bits 0..39   its first slice + 1; 0 = none, and the whole word is 0
+ *     bits 40..47  the word of its home bits that blocks come from
+ *     bit 63       it is at home on the shard's processor
+ */
 struct slab_shard {
     _Atomic uint64_t frees;
     uint64_t reserved[7];
     _Atomic uint64_t current[];
 };
 static_assert(offsetof(struct slab_shard, current) == 64, "format v1");
+
+#define CURRENT_SLICE_MASK ((UINT64_C(1) << 40) - 1)
+#define CURRENT_WORD_SHIFT 40
+#define CURRENT_AT_HOME (UINT64_C(1) << 63)
+
+static inline uint64_t
+current_make(uint64_t slice, uint64_t word, bool at_home)
+{
+    return (slice + 1) | word << CURRENT_WORD_SHIFT | (at_home ? CURRENT_AT_HOME : 0);
+}
+
+/* UINT64_MAX: none. */
+static inline uint64_t
+current_slice(uint64_t current)
+{
+    return (current & CURRENT_SLICE_MASK) - 1;
+}
 
 #endif

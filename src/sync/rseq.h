@@ -36,14 +36,13 @@
 
 enum rseq_result {
     RSEQ_DONE,  /* the store was made                                                        */
-    RSEQ_AGAIN, /* interrupted, on another processor by now, or `own` is not what was wanted */
+    RSEQ_AGAIN, /* interrupted, on another processor by now, or the guard is not what was wanted */
     RSEQ_NOT    /* the word's bits forbid it                                                 */
 };
 
-/* That a word's owner is still whom the caller saw: (*own & mask) == want.  Passed by value: all of it in registers. */
+/* That another word still says what the caller saw.  Passed by value: all of it in registers. */
 struct rseq_guard {
-    const _Atomic uint64_t *own;
-    uint64_t mask;
+    const _Atomic uint64_t *at;
     uint64_t want;
 };
 
@@ -66,92 +65,74 @@ rseq_cpu(void)
 
 /*
  * The frame of a sequence.  The table says where it begins, how long it is, and where to go when it was interrupted; the
- * kernel wants the four bytes before that place to be its signature.  `body` ends with the store.
+ * kernel wants the four bytes before that place to be its signature.  `body` looks at the word, in rax, and changes it there;
+ * the store ends it.  By jumps out of it, not by a result: no register and no instruction is spent on telling.
  */
-#define RSEQ_SEQUENCE(body)                                       \
-    ".pushsection __rseq_cs, \"aw\"\n\t"                          \
-    ".balign 32\n"                                                \
-    "30:\n\t"                                                     \
-    ".long 0, 0\n\t"                                              \
-    ".quad 10f, 20f - 10f, 40f\n\t"                               \
-    ".popsection\n\t"                                             \
-    "leaq 30b(%%rip), %[scratch]\n\t"                             \
-    "movq %[scratch], %[table]\n"                                 \
-    "10:\n\t"                                                     \
-    "cmpl %[cpu], %[cpu_id]\n\t"                                  \
-    "jne 50f\n\t"                                                 \
-    "movq %[own], %[scratch]\n\t"                                 \
-    "andq %[mask], %[scratch]\n\t"                                \
-    "cmpq %[want], %[scratch]\n\t"                                \
-    "jne 50f\n\t"                                                 \
-    "movq %[word], %[bits]\n\t" body "movq %[scratch], %[word]\n" \
-    "20:\n\t"                                                     \
-    "xorl %[result], %[result]\n\t"                               \
-    "jmp 70f\n"                                                   \
-    "50:\n\t"                                                     \
-    "movl $1, %[result]\n\t"                                      \
-    "jmp 70f\n"                                                   \
-    "60:\n\t"                                                     \
-    "movl $2, %[result]\n"                                        \
-    "70:\n\t"                                                     \
-    ".pushsection __rseq_failure, \"ax\"\n\t"                     \
-    ".byte 0x0f, 0xb9, 0x3d\n\t"                                  \
-    ".long 0x53053053\n"                                          \
-    "40:\n\t"                                                     \
-    "jmp 50b\n\t"                                                 \
+#define RSEQ_SEQUENCE(body)                                \
+    ".pushsection __rseq_cs, \"aw\"\n\t"                   \
+    ".balign 32\n"                                         \
+    "30:\n\t"                                              \
+    ".long 0, 0\n\t"                                       \
+    ".quad 10f, 20f - 10f, 40f\n\t"                        \
+    ".popsection\n\t"                                      \
+    "leaq 30b(%%rip), %%rax\n\t"                           \
+    "movq %%rax, %[table]\n"                               \
+    "10:\n\t"                                              \
+    "cmpl %[cpu], %[cpu_id]\n\t"                           \
+    "jne %l[again]\n\t"                                    \
+    "cmpq %[want], %[guard]\n\t"                           \
+    "jne %l[again]\n\t"                                    \
+    "movq %[word], %%rax\n\t" body "movq %%rax, %[word]\n" \
+    "20:\n\t"                                              \
+    ".pushsection __rseq_failure, \"ax\"\n\t"              \
+    ".byte 0x0f, 0xb9, 0x3d\n\t"                           \
+    ".long 0x53053053\n"                                   \
+    "40:\n\t"                                              \
+    "jmp %l[again]\n\t"                                    \
     ".popsection\n\t"
 
-#define RSEQ_OPERANDS                                                                                     \
-    [result] "=&r"(result), [bits] "=&r"(bits), [scratch] "=&r"(scratch), [word] "+m"(*(uint64_t *)word), \
-        [table] "=m"(rseq->rseq_cs)
-#define RSEQ_INPUTS                                                                                              \
-    [cpu] "r"(cpu), [cpu_id] "m"(rseq->cpu_id), [own] "m"(*(const uint64_t *)guard.own), [mask] "r"(guard.mask), \
-        [want] "r"(guard.want)
+/* The words are written, too, which "memory" says: compilers differ in whether a jumping one may have outputs. */
+#define RSEQ_INPUTS                                                                                                   \
+    [table] "m"(rseq->rseq_cs), [cpu_id] "m"(rseq->cpu_id), [cpu] "r"(cpu), [guard] "m"(*(const uint64_t *)guard.at), \
+        [want] "r"(guard.want), [word] "m"(*(const uint64_t *)word)
+
+/* The last lines of each function. */
+#define RSEQ_RESULTS   \
+    return RSEQ_DONE;  \
+again:                 \
+    return RSEQ_AGAIN; \
+forbidden:             \
+    return RSEQ_NOT
 
 /*
- * Clear a set bit of a word: bit *inout_at if it is set, else the lowest, which *inout_at then says.  NOT: none is set.
- * (Who asks for a bit that is likely to be set waits for the branch's prediction only, not for the word.)
+ * Clear bit `at` of a word.  NOT: it is clear.  (Who asks for a bit that is likely to be set waits for the branch's prediction
+ * only, not for the word.)
  */
 static inline __attribute__((always_inline)) enum rseq_result
-rseq_take(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t *inout_at)
+rseq_take(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t at)
 {
     struct rseq *rseq = rseq_area();
-    int result;
-    uint64_t bits;
-    uint64_t scratch;
-    uint64_t at = *inout_at;
-    __asm__ volatile(RSEQ_SEQUENCE("movq %[bits], %[scratch]\n\t"
-                                   "btrq %[at], %[scratch]\n\t"
-                                   "jc 80f\n\t"
-                                   "testq %[bits], %[bits]\n\t"
-                                   "jz 60f\n\t"
-                                   "bsfq %[bits], %[at]\n\t"
-                                   "btrq %[at], %[scratch]\n"
-                                   "80:\n\t")
-                     : RSEQ_OPERANDS, [at] "+&r"(at)
-                     : RSEQ_INPUTS
-                     : "cc", "memory");
-    *inout_at = at;
-    return (enum rseq_result)result;
+    __asm__ goto(RSEQ_SEQUENCE("btrq %[at], %%rax\n\t"
+                               "jnc %l[forbidden]\n\t")
+                 :
+                 : RSEQ_INPUTS, [at] "r"(at)
+                 : "rax", "cc", "memory"
+                 : again, forbidden);
+    RSEQ_RESULTS;
 }
 
-/* Set a bit of a word: *ret_bits is what the word was.  NOT: it was set. */
+/* Set bit `at` of a word.  NOT: it is set. */
 static inline __attribute__((always_inline)) enum rseq_result
-rseq_give(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t bit, uint64_t *ret_bits)
+rseq_give(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t at)
 {
     struct rseq *rseq = rseq_area();
-    int result;
-    uint64_t bits;
-    uint64_t scratch;
-    __asm__ volatile(RSEQ_SEQUENCE("testq %[bit], %[bits]\n\t"
-                                   "jnz 60f\n\t"
-                                   "movq %[bits], %[scratch]\n\t"
-                                   "orq %[bit], %[scratch]\n\t")
-                     : RSEQ_OPERANDS
-                     : RSEQ_INPUTS, [bit] "r"(bit)
-                     : "cc", "memory");
-    *ret_bits = bits;
-    return (enum rseq_result)result;
+    __asm__ goto(RSEQ_SEQUENCE("btsq %[at], %%rax\n\t"
+                               "jc %l[forbidden]\n\t")
+                 :
+                 : RSEQ_INPUTS, [at] "r"(at)
+                 : "rax", "cc", "memory"
+                 : again, forbidden);
+    RSEQ_RESULTS;
 }
 
 /* Make a word 0 that is `expected`.  NOT: it is something else. */
@@ -159,16 +140,14 @@ static inline __attribute__((always_inline)) enum rseq_result
 rseq_empty(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t expected)
 {
     struct rseq *rseq = rseq_area();
-    int result;
-    uint64_t bits;
-    uint64_t scratch;
-    __asm__ volatile(RSEQ_SEQUENCE("cmpq %[expected], %[bits]\n\t"
-                                   "jne 60f\n\t"
-                                   "xorl %k[scratch], %k[scratch]\n\t")
-                     : RSEQ_OPERANDS
-                     : RSEQ_INPUTS, [expected] "r"(expected)
-                     : "cc", "memory");
-    return (enum rseq_result)result;
+    __asm__ goto(RSEQ_SEQUENCE("cmpq %[expected], %%rax\n\t"
+                               "jne %l[forbidden]\n\t"
+                               "xorl %%eax, %%eax\n\t")
+                 :
+                 : RSEQ_INPUTS, [expected] "r"(expected)
+                 : "rax", "cc", "memory"
+                 : again, forbidden);
+    RSEQ_RESULTS;
 }
 
 #else
@@ -180,26 +159,25 @@ rseq_cpu(void)
 }
 
 static inline enum rseq_result
-rseq_take(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t *inout_at)
+rseq_take(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t at)
 {
     (void)cpu;
     (void)guard;
     (void)word;
-    (void)inout_at;
+    (void)at;
     return RSEQ_AGAIN;
 }
 
 static inline enum rseq_result
-rseq_give(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t bit, uint64_t *ret_bits)
+rseq_give(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t at)
 {
-    (void)bit;
-    return rseq_take(cpu, guard, word, ret_bits);
+    return rseq_take(cpu, guard, word, at);
 }
 
 static inline enum rseq_result
 rseq_empty(uint32_t cpu, struct rseq_guard guard, _Atomic uint64_t *word, uint64_t expected)
 {
-    return rseq_take(cpu, guard, word, &expected);
+    return rseq_take(cpu, guard, word, expected);
 }
 
 #endif

@@ -18,7 +18,7 @@ the_structs_lie_as_written(void **state)
     static const struct field record[] = {
         FIELD(slab_record, own, 0, 8),     FIELD(slab_record, limit, 8, 8),      FIELD(slab_record, reciprocal, 16, 8),
         FIELD(slab_record, left, 24, 4),   FIELD(slab_record, left_from, 28, 4), FIELD(slab_record, size, 32, 4),
-        FIELD(slab_record, blocks, 36, 4), FIELD(slab_record, class, 40, 4),     FIELD(slab_record, hint, 44, 4),
+        FIELD(slab_record, blocks, 36, 4), FIELD(slab_record, class, 40, 4),     FIELD(slab_record, reserved, 44, 4),
         FIELD(slab_record, skip, 48, 8),   FIELD(slab_record, log, 56, 8),
     };
     assert_layout("slab_record", sizeof(struct slab_record), record, COUNTOF(record), 64);
@@ -61,6 +61,10 @@ words_are_as_written(void **state)
     assert_int_equal(slice_make(SLICE_CLAIMED, 0x12345, 1), 0x1123452);
     assert_int_equal(slice_make(SLICE_FREEING, SLICE_PROCESS_NONE, 2), 0x2fffff6);
     assert_int_equal(slice_state(0x2fffff6), SLICE_FREEING);
+    assert_int_equal(current_make(0x12345, 7, true), 0x8000070000012346);
+    assert_int_equal(current_make(0, 0, false), 1);
+    assert_int_equal(current_slice(0x80000f0000012346), 0x12345);
+    assert_int_equal(current_slice(0), UINT64_MAX);
     assert_int_equal(slice_process(0x2fffff6), 0xfffff);
     assert_int_equal(slice_count(0x2fffff6), 2);
     assert_int_equal(SLAB_IS, 1);
