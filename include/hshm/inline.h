@@ -109,6 +109,24 @@ hshm_inline_clear(uint64_t *word, uint64_t bit)
 }
 
 /*
+ * The lowest bit that is set; false: none is.  One instruction finds out both, which of plain C are three.
+ */
+static inline bool
+hshm_inline_lowest(uint64_t bits, uint64_t *ret_at)
+{
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
+    bool none;
+    __asm__("bsfq %2, %1" : "=@ccz"(none), "=r"(*ret_at) : "r"(bits));
+    return !none;
+#else
+    if (bits == 0)
+        return false;
+    *ret_at = (uint64_t)__builtin_ctzll(bits);
+    return true;
+#endif
+}
+
+/*
  * Take a block of a bin: true, and where it is.  One store takes it.  Relaxed: only the owner changes the word, and what a
  * kill leaves is a prefix of its stores.
  */
@@ -116,15 +134,16 @@ static inline bool
 hshm_inline_take(struct hshm_inline_bin *bin, void **ret_block)
 {
     uint64_t ready = bin->ready;
-    if (__builtin_expect(ready == 0, 0)) {
+    uint64_t at;
+    if (__builtin_expect(!hshm_inline_lowest(ready, &at), 0)) {
         ready = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
-        if (ready == 0)
+        if (!hshm_inline_lowest(ready, &at))
             return false;
     }
     const uint64_t rest = ready & (ready - 1);
     bin->ready = rest;
     hshm_inline_clear(bin->word, ready ^ rest);
-    const uint32_t off = (uint32_t)__builtin_ctzll(ready) * bin->size; /* below 2^32: of 64 blocks of a slab */
+    const uint32_t off = (uint32_t)at * bin->size; /* below 2^32: of 64 blocks of a slab */
     *ret_block = bin->base + off;
     if (*ret_block == NULL)
         __builtin_unreachable(); /* spares the caller's own look */
