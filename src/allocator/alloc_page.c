@@ -75,6 +75,8 @@ struct page_bin {
     uint64_t mask;       /* of the bits that can stand for blocks            */
     uint32_t size;       /* bytes a block                                    */
     uint32_t made;       /* slabs, by this thread, lately                    */
+    uint32_t word;       /* of the shared bits that had some last            */
+    bool shares;         /* they did                                         */
 };
 
 /*
@@ -745,9 +747,10 @@ lead_on(struct page_thread *thread, uint32_t class, uint64_t current)
     const uint64_t slice = current_slice(current);
     const uint64_t word = current >> CURRENT_WORD_SHIFT & h->word_mask;
     const uint64_t next = lead_to(h, thread->cpu, slice, word);
-    /* Asked once for a way through the slab. */
+    /* Asked once for a way through the slab; and blocks that others gave away here come first. */
     const bool is_through = (next >> CURRENT_WORD_SHIFT & h->word_mask) <= word;
-    if (is_through && !is_worth_a_turn(h, record_of(h, slice)) && replace_current(a, here, class, current))
+    struct slab_record *record = record_of(h, slice);
+    if (is_through && !may_be_shared(record) && !is_worth_a_turn(h, record) && replace_current(a, here, class, current))
         return true;
     return next != current && cas_seq_cst(&thread->shard[class], &current, next);
 }
@@ -789,7 +792,8 @@ take_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t wo
     uint64_t bits = load_seq_cst(shared); /* after `left_from` was stored; see take_anywhere() */
     while (bits != 0) {
         const uint64_t bit = bits & -bits;
-        if (!cas_seq_cst(shared, &bits, bits & ~bit))
+        bits = atomic_fetch_and(shared, ~bit);
+        if (UNLIKELY((bits & bit) == 0)) /* another taker was faster */
             continue;
         const uint64_t own = load_seq_cst(&record->own);
         void *block = block_at(a, slice, class, word, (uint64_t)__builtin_ctzll(bit));
@@ -808,6 +812,26 @@ take_any_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_
     void *block = NULL;
     for (uint32_t word = 0; block == NULL && word < words; word++)
         block = take_shared(a, slice, class, word);
+    return block;
+}
+
+/* The same from the word on that had some last: who frees goes through the blocks in the order in which they were taken. */
+static void *
+take_shared_learned(struct page_thread *thread, uint32_t class)
+{
+    const hshm_allocator *a = thread->a;
+    const struct slab_heap *h = &a->slab;
+    struct page_bin *bin = &thread->bins[class];
+    const uint64_t slice = current_slice(load_acquire(&thread->shard[class]));
+    void *block = NULL;
+    if (slice < h->count && may_be_shared(record_of(h, slice))) {
+        const uint32_t words = words_for(blocks_of(h, record_of(h, slice)));
+        for (uint32_t i = 0; block == NULL && i < words; i++) {
+            bin->word = bin->word + (i > 0) < words ? bin->word + (i > 0) : 0;
+            block = take_shared(a, slice, class, bin->word);
+        }
+    }
+    bin->shares = block != NULL;
     return block;
 }
 
@@ -988,12 +1012,18 @@ static void *
 take_class(hshm_allocator *a, uint32_t class, size_t size, uint64_t alignment)
 {
     struct page_thread *thread = thread_or_new(a);
-    void *block = LIKELY(thread != NULL) ? take_learned(thread, class) : NULL;
-    if (block == NULL && LIKELY(thread != NULL) && refill(thread, class))
+    void *block = NULL;
+    if (LIKELY(thread != NULL)) {
         block = take_learned(thread, class);
-    if (LIKELY(block != NULL))
-        return block;
-    block = take_slowly(a, class);
+        if (block == NULL && thread->bins[class].shares)
+            block = take_shared_learned(thread, class);
+        if (block == NULL && refill(thread, class))
+            block = take_learned(thread, class);
+        if (block == NULL)
+            block = take_shared_learned(thread, class);
+    }
+    if (block == NULL)
+        block = take_slowly(a, class);
     return block != NULL ? block : take_desperately(a, class, size, alignment);
 }
 
