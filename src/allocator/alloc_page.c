@@ -43,6 +43,7 @@
 #include "allocator/allocator.h"
 #include "allocator/spares.h"
 #include "allocator/thread_table.h"
+#include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "sync/clock.h"
@@ -312,16 +313,6 @@ free_word(const struct slab_heap *h, struct slab_record *record, uint32_t word)
     return may_be_shared(record) ? home | load_seq_cst(&remote_of(h, record)[word]) : home;
 }
 
-/* Without an instruction that every processor has, gcc calls a function. */
-static uint32_t
-count_bits(uint64_t bits)
-{
-    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
-    bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
-    bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-    return (uint32_t)(bits * UINT64_C(0x0101010101010101) >> 56);
-}
-
 static bool
 has_free(const struct slab_heap *h, struct slab_record *record)
 {
@@ -490,7 +481,7 @@ count_free_blocks(const struct slab_heap *h, struct slab_record *record)
 {
     uint32_t free_blocks = 0;
     for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
-        free_blocks += count_bits(free_word(h, record, word));
+        free_blocks += bits_count(free_word(h, record, word));
     return free_blocks;
 }
 
@@ -772,7 +763,7 @@ refill(struct page_thread *thread, uint32_t class)
         if (current != bin->current)
             learn(thread, bin, current, class);
         bin->ready = load_relaxed(bin->bits) & bin->mask;
-        thread->found += count_bits(bin->ready);
+        thread->found += bits_count(bin->ready);
         if (bin->ready != 0)
             return true;
         if (!lead_on(thread, class, current))
@@ -1079,7 +1070,7 @@ settle(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t w
     const uint64_t mask = word_mask(word, blocks_of(h, record));
     const uint64_t bits = free_word(h, record, word);
     if ((own & SLAB_CURRENT) == 0 &&
-        (bits == mask || (has_flags(own, SLAB_FULL) && count_bits(bits) * FULL_SHARE >= count_bits(mask))))
+        (bits == mask || (has_flags(own, SLAB_FULL) && bits_count(bits) * FULL_SHARE >= bits_count(mask))))
         look_at(a, slice, record);
 }
 

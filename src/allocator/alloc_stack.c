@@ -25,6 +25,7 @@
  * Not here: reuse of freed room that lies beneath live blocks - that is what a stack does not do.
  */
 #include "allocator/allocator.h"
+#include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -489,7 +490,7 @@ count_blocks(const hshm_allocator *a, uint64_t from, uint64_t end)
     while (from < end) {
         const uint64_t last = min_u64(align_down(from, STACK_CODES_PER_WORD) + STACK_CODES_PER_WORD, end) - 1;
         const uint64_t word = load_relaxed(word_of(a, from)) & code_mask(from, last);
-        blocks += (uint64_t)__builtin_popcountll(word & word >> 1 & ALL_FREE);
+        blocks += bits_count(word & word >> 1 & ALL_FREE);
         from = last + 1;
     }
     return blocks;

@@ -44,6 +44,7 @@
 #include "allocator/allocator.h"
 #include "allocator/thread_slabs.h"
 #include "allocator/thread_table.h"
+#include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "sync/pages.h"
@@ -94,7 +95,7 @@ live_blocks(const struct slab *slab)
 {
     uint32_t free_blocks = 0;
     for (uint32_t word = 0; word < slab->words; word++)
-        free_blocks += (uint32_t)__builtin_popcountll(load_relaxed(&slab->bits[word]));
+        free_blocks += bits_count(load_relaxed(&slab->bits[word]));
     return slab->blocks - free_blocks;
 }
 
@@ -129,7 +130,7 @@ harvest(struct thread_heap *heap, struct slab *slab)
         uint64_t seen = load_acquire(&slab->remote[word]);
         while (seen != 0) {
             const uint64_t bits = load_relaxed(&slab->bits[word]);
-            count += (uint32_t)__builtin_popcountll(seen & mask & ~bits);
+            count += bits_count(seen & mask & ~bits);
             store_relaxed(&slab->bits[word], bits | (seen & mask));
             seen = atomic_fetch_and(&slab->remote[word], ~seen) & ~seen;
         }

@@ -10,6 +10,7 @@
  *
  * Locking: none.  Not here: whose a slab is, and when it goes (alloc_thread.c, alloc_page.c).
  */
+#include <hshm/inline.h>
 #include <string.h>
 
 #include "allocator/allocator.h"
@@ -71,13 +72,15 @@ slab_find(const hshm_allocator *a, const void *addr, struct block_place *ret_pla
         *ret_place = place;
         return inside == skip && place.size != 0;
     }
-    /* Each field once; and only a division, because a foreign region's reciprocal may be anything. */
+    /* Each field once, and what is worked out with the reciprocal is seen to be right: of a foreign region it may be anything. */
     const uint32_t size = load_relaxed(&place.record->size);
     const uint32_t blocks = min_u32(load_relaxed(&place.record->blocks), h->words * WORD_BITS);
-    if (size == 0 || inside % size != 0 || inside / size >= blocks ||
-        inside + size > slice_count(place.found) << h->shift)
+    uint64_t rest;
+    const uint64_t block =
+        hshm_inline_multiply(inside, __atomic_load_n(&place.record->reciprocal, __ATOMIC_RELAXED), &rest);
+    if (size == 0 || block >= blocks || block * size != inside || inside + size > slice_count(place.found) << h->shift)
         return false;
-    place.block = (uint32_t)(inside / size);
+    place.block = (uint32_t)block;
     place.size = size;
     *ret_place = place;
     return true;

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 
 #include "allocator/allocator.h"
+#include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -136,10 +137,10 @@ count_slab(const struct slab_heap *h, const struct seen *seen, hshm_stats *stats
 {
     uint64_t live = 0;
     for (uint32_t word = 0; word < words_for(seen->blocks); word++) {
-        live += (uint64_t)__builtin_popcountll(live_word(h, seen, word));
+        live += bits_count(live_word(h, seen, word));
         if (h->has_owners) /* freed by others, not counted by the owner yet */
-            stats->frees += (uint64_t)__builtin_popcountll(load_relaxed(&remote_of(h, seen->record)[word]) &
-                                                           ~load_relaxed(&bits_of(seen->record)[word]));
+            stats->frees += bits_count(load_relaxed(&remote_of(h, seen->record)[word]) &
+                                       ~load_relaxed(&bits_of(seen->record)[word]));
     }
     stats->live_blocks += live;
     stats->live_bytes += live * seen->size;

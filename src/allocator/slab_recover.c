@@ -15,6 +15,7 @@
  * blocks are shelved, bits of taken slices follow their words, and slices are counted anew.
  */
 #include "allocator/allocator.h"
+#include "base/bits.h"
 #include "base/checked.h"
 
 enum { DEAD_THREADS_WORDS = 65536 / WORD_BITS };
@@ -35,7 +36,7 @@ is_all_free(const struct slab_heap *h, struct slab_record *record, uint64_t *ret
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         const uint64_t bits = load_seq_cst(&bits_of(record)[word]);
         const uint64_t remote = load_seq_cst(&remote_of(h, record)[word]);
-        *ret_remote += (uint64_t)__builtin_popcountll(remote & ~bits);
+        *ret_remote += bits_count(remote & ~bits);
         if (((bits | remote) & word_mask(word, blocks)) != word_mask(word, blocks))
             return false;
     }
