@@ -112,6 +112,7 @@ hshm_inline_clear(uint64_t *word, uint64_t bit)
  * The lowest bit that is set; false: none is.  One instruction finds out both, which of plain C are three.
  */
 static inline bool
+// NOLINTNEXTLINE(readability-non-const-parameter): it does not see what the assembler changes
 hshm_inline_lowest(uint64_t bits, uint64_t *ret_at)
 {
 #if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
