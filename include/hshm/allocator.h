@@ -45,7 +45,7 @@
  *           Out of reach until somebody cleans up: what its threads kept for their next blocks (THREAD_LOCAL: all free
  *           room in slabs that they owned), and slices that were changing hands.  Cleaning up runs by itself: at attach,
  *           and in a forked child, after the process whose slot is taken over; after every dead process before
- *           HSHM_E_NOMEM, or HSHM_E_LIMIT for want of a thread slot, is answered, and in hshm_trim().  On ARRAY nobody can
+ *           HSHM_E_NOMEM, or HSHM_E_LIMIT for want of a thread slot, is answered, and in hshm_recover() and hshm_trim().  On ARRAY nobody can
  *           tell who is dead, so what a dead process kept there stays out of reach; its live blocks can be freed.
  *
  * Threads of THREAD_LOCAL: the first request of a thread takes a slot for it, which it gives back when it ends.  A region
@@ -341,7 +341,7 @@ typedef struct hshm_check_report {
  * Changes nothing, and ends whatever the bytes are; a heap attached read-only can be checked.
  *
  * The caller guarantees that nobody, in any process, allocates or frees meanwhile: what is being changed may look damaged.
- * So may what a process left that was killed in the middle of a call, until it was cleaned up after; hshm_trim() does that.
+ * So may what a process left that was killed in the middle of a call, until it was cleaned up after: hshm_recover().
  *
  * @param flags       0; kept for later
  * @param ret_report  may be NULL
@@ -349,6 +349,35 @@ typedef struct hshm_check_report {
  *         HSHM_E_PERM or HSHM_E_LIMIT in a forked child without a place of its own
  */
 HSHM_API hshm_status hshm_check(hshm_allocator *allocator, unsigned flags, hshm_check_report *ret_report);
+
+/** What hshm_recover() did; set struct_size with HSHM_RECOVER_REPORT_INIT. */
+typedef struct hshm_recover_report {
+    size_t struct_size; /**< in: sizeof(hshm_recover_report); only so many bytes are written                       */
+    uint64_t processes; /**< dead ones that were cleaned up after, and whose slots are free now                    */
+    uint64_t threads;   /**< THREAD_LOCAL: slots of their threads that are free now                                */
+    uint64_t slabs;     /**< that were their threads', or that they were about to change: anybody's now, or free   */
+    uint64_t slices;    /**< that they kept for later, were making a slab or large block of, or were making free:
+                             free now                                                                              */
+} hshm_recover_report;
+
+/* clang-format off */
+#define HSHM_RECOVER_REPORT_INIT { .struct_size = sizeof(hshm_recover_report) }
+/* clang-format on */
+
+/**
+ * Finish or undo what dead processes left in the middle of, and give free what they kept for later.  Their live blocks
+ * stay.  Safe while others work; may be killed itself, and be repeated: the next one goes on where it was.
+ *
+ * It need not be called: the same happens when it is needed; see "Killed processes" above.  Call it to have the room back
+ * earlier, to know what there was, or before hshm_check().
+ * STACK: gives free room at the top back; room that a kill made unusable stays so until the stack is rewound.
+ * MALLOC, and heaps on ARRAY or MALLOC backends: nobody is known to be dead, and nothing is found.
+ *
+ * @param ret_report  may be NULL
+ * @return HSHM_OK, also when nobody was dead; HSHM_E_INVAL (struct_size); HSHM_E_PERM (read-only; or, as HSHM_E_LIMIT, in
+ *         a forked child without a place of its own)
+ */
+HSHM_API hshm_status hshm_recover(hshm_allocator *allocator, hshm_recover_report *ret_report);
 
 /* The part of a heap's handle that the two functions below, and inline.h, need.  First in every handle; part of the ABI. */
 struct hshm_allocator_base {

@@ -1289,6 +1289,7 @@ const struct allocator_ops alloc_scalable_page_ops = {
     .init = page_init,
     .open = page_open,
     .recover = slab_recover_process,
+    .recover_all = slab_recover_all,
     .close = page_close,
     .fork_child = page_fork_child,
 };

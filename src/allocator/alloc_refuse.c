@@ -64,6 +64,13 @@ refuse_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
 }
 
 static hshm_status
+refuse_recover(hshm_allocator *a, hshm_recover_report *report)
+{
+    (void)report;
+    return refuse(a);
+}
+
+static hshm_status
 refuse_rewind(hshm_allocator *a, hshm_stack_height height)
 {
     (void)height;
@@ -95,6 +102,7 @@ allocator_refuse_writes(hshm_allocator *a)
     a->ops.realloc = refuse_realloc;
     a->ops.zeroed = NULL; /* by malloc */
     a->ops.trim = refuse_trim;
+    a->ops.recover_all = refuse_recover;
     if (a->ops.rewind != NULL)
         a->ops.rewind = refuse_rewind;
 }

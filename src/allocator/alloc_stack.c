@@ -20,6 +20,7 @@
  *                                                   at most a live block of one granule that nobody will free
  *   free       1. > FIRST/LAST -> NONE              freed; the rest of its codes follow.  A kill here: as above
  *   give back  1. FREE -> NONE   2. > top down      between them: that free room is unusable
+ *   release    1. codes FREE  2. given back         between them: free room at the top, which recovery gives back
  * Rewinding gives all of it back.
  *
  * Not here: reuse of freed room that lies beneath live blocks - that is what a stack does not do.
@@ -473,6 +474,17 @@ stack_realloc(hshm_allocator *a, void *addr, size_t size)
     return moved;
 }
 
+/* ---- after a death ---- */
+
+/* What was unusable stays so: whose the codes NONE below the top are, its dead owner or a live one, nothing tells. */
+static void
+stack_recover(hshm_allocator *a, uint32_t process, hshm_recover_report *report)
+{
+    (void)process;
+    (void)report;
+    give_top_back(a);
+}
+
 /* ---- marks ---- */
 
 static hshm_status
@@ -729,4 +741,5 @@ const struct allocator_ops alloc_stack_ops = {
     .init = stack_init,
     .open = stack_open,
     .close = stack_close,
+    .recover = stack_recover,
 };

@@ -1138,6 +1138,7 @@ const struct allocator_ops alloc_thread_local_ops = {
     .init = thread_init,
     .open = thread_open,
     .recover = slab_recover_process,
+    .recover_all = slab_recover_all,
     .close = thread_close,
     .fork_child = thread_fork_child,
 };

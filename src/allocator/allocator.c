@@ -39,6 +39,26 @@ allocator_check(hshm_allocator *a)
     return a->ops.check(a);
 }
 
+bool
+allocator_for_each_dead(hshm_allocator *a,
+                        void (*recover)(hshm_allocator *a, uint32_t process, hshm_recover_report *report),
+                        hshm_recover_report *report)
+{
+    const struct allocator_system *system = &a->system;
+    bool found = false;
+    for (uint32_t process = 0; system->seize != NULL && process < system->processes; process++) {
+        const int ticket = process == a->process ? -1 : system->seize(system->arg, process);
+        if (ticket < 0)
+            continue;
+        if (recover != NULL)
+            recover(a, process, report);
+        system->bury(system->arg, process, ticket);
+        report->processes++;
+        found = true;
+    }
+    return found;
+}
+
 NO_INLINE void *
 allocator_no_room(hshm_allocator *a, size_t size, uint64_t largest)
 {
@@ -303,6 +323,26 @@ hshm_check(hshm_allocator *a, unsigned flags, hshm_check_report *ret_report)
         report.struct_size = ret_report->struct_size;
         *ret_report = report;
     }
+    return status;
+}
+
+hshm_status
+hshm_recover(hshm_allocator *a, hshm_recover_report *ret_report)
+{
+    hshm_recover_report report = { .struct_size = sizeof report };
+    if (ret_report != NULL) {
+        const hshm_status status = check_struct_size("hshm_recover_report", ret_report->struct_size, sizeof report);
+        if (status != HSHM_OK)
+            return status;
+        report.struct_size = ret_report->struct_size;
+    }
+    hshm_status status = HSHM_OK;
+    if (a->ops.recover_all != NULL)
+        status = a->ops.recover_all(a, &report);
+    else
+        (void)allocator_for_each_dead(a, a->ops.recover, &report);
+    if (status == HSHM_OK && ret_report != NULL)
+        *ret_report = report;
     return status;
 }
 

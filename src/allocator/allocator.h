@@ -103,8 +103,10 @@ struct allocator_ops {
     void (*fork_done)(hshm_allocator *a);
     /* In a forked child, `process` set anew: forget what the parent's threads own.  May be NULL. */
     void (*fork_child)(hshm_allocator *a);
-    /* Clean up after a dead process whose slot this process has now.  May be NULL: nothing to clean. */
-    void (*recover)(hshm_allocator *a, uint32_t process);
+    /* Clean up after a dead process whose slot this process has now; adds to the report.  May be NULL: nothing to clean. */
+    void (*recover)(hshm_allocator *a, uint32_t process, hshm_recover_report *report);
+    /* Clean up after all that are dead; adds to the report.  NULL: by recover(), one by one. */
+    hshm_status (*recover_all)(hshm_allocator *a, hshm_recover_report *report);
 };
 
 /* Local: one manager's handle on one heap.  The public header reads `view`. */
@@ -156,6 +158,14 @@ hshm_status allocator_check(hshm_allocator *a);
 
 /* Out of line and shared: the sentence for a request without room.  Returns NULL, for malloc-shaped calls. */
 void *allocator_no_room(hshm_allocator *a, size_t size, uint64_t largest);
+
+/*
+ * Clean up after each process that is dead with `recover` (NULL: its slot is all that it left), and give its slot free; adds
+ * to the report.  False if there was none.
+ */
+bool allocator_for_each_dead(hshm_allocator *a,
+                             void (*recover)(hshm_allocator *a, uint32_t process, hshm_recover_report *report),
+                             hshm_recover_report *report);
 
 /* The sentence for a wrong free; HSHM_E_BADFREE. */
 hshm_status allocator_bad_free(const hshm_allocator *a, const void *addr);

@@ -261,10 +261,12 @@ hshm_status slab_check(hshm_allocator *a);
 
 /* ---- slab_recover.c ---- */
 
-/* Clean up after every process that is dead; true if there was one. */
+/* Clean up after every process that is dead, and compare the bits of taken slices with their words; adds to the report. */
+hshm_status slab_recover_all(hshm_allocator *a, hshm_recover_report *report);
+/* The same for want of memory: what is idle becomes free too.  True if that may have helped. */
 bool slab_recover(hshm_allocator *a);
 /* Clean up after the process that had this slot before; nobody else has it now. */
-void slab_recover_process(hshm_allocator *a, uint32_t process);
+void slab_recover_process(hshm_allocator *a, uint32_t process, hshm_recover_report *report);
 /*
  * In a forked child that has a copy of private memory: clean up after all threads, for only one goes on here, in the middle of
  * no call, and without slices kept for later.  ThreadLocal: its slot is `kept_slot`, UINT32_MAX if it has none.

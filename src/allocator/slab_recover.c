@@ -26,6 +26,9 @@ struct dead_threads {
     uint64_t bits[DEAD_THREADS_WORDS];
 };
 
+/* A report that nobody reads. */
+#define NO_REPORT (&(hshm_recover_report){ 0 })
+
 /* ---- ThreadLocal ---- */
 
 static bool
@@ -86,7 +89,7 @@ is_dead_thread(const struct dead_threads *dead, uint64_t own)
 
 /* A slab of a dead thread, or one that a dead process had locked, becomes an orphan. */
 static void
-orphan(hshm_allocator *a, uint64_t slice, uint64_t own)
+orphan(hshm_allocator *a, uint64_t slice, uint64_t own, hshm_recover_report *report)
 {
     struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
@@ -94,6 +97,7 @@ orphan(hshm_allocator *a, uint64_t slice, uint64_t own)
         (void)atomic_fetch_add_explicit(&h->root->frees, record->left_from - record->left, memory_order_relaxed);
     record->left = record->left_from = 0;
     atomic_store(&record->own, SLAB_IS);
+    report->slabs++;
     shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);
     (void)slab_retire_orphan(a, slice);
 }
@@ -127,11 +131,13 @@ find_dead_threads(const struct slab_heap *h, uint32_t process, struct dead_threa
 }
 
 static void
-free_dead_threads(const struct slab_heap *h, const struct dead_threads *dead)
+free_dead_threads(const struct slab_heap *h, const struct dead_threads *dead, hshm_recover_report *report)
 {
     for (uint64_t slot = 0; slot < h->thread_slots; slot++) {
-        if (dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1)
-            store_release(&h->threads[slot].owner, 0);
+        if ((dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1) == 0)
+            continue;
+        store_release(&h->threads[slot].owner, 0);
+        report->threads++;
     }
 }
 
@@ -179,7 +185,7 @@ any_free(const struct slab_heap *h, struct slab_record *record)
 }
 
 static void
-recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t process)
+recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t process, hshm_recover_report *report)
 {
     struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
@@ -191,8 +197,10 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
     if (flags == (SLAB_IS | SLAB_LOCKED) && is_of(page_own_process(own), process)) {
         restore_words(h, record);
         shelve = true;
+        report->slabs++;
     } else if (flags == (SLAB_IS | SLAB_CURRENT) && is_of(page_own_process(own), process)) {
         shelve = !is_in_a_shard(h, slice, class);
+        report->slabs += shelve;
     } else if (flags == (SLAB_IS | SLAB_FULL)) {
         shelve = any_free(h, record);
     } else if (flags == (SLAB_IS | SLAB_SHELVED) && class < h->classes) {
@@ -207,26 +215,28 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
 /* ---- both ---- */
 
 static void
-recover_slab(hshm_allocator *a, uint64_t slice, uint64_t process, const struct dead_threads *dead)
+recover_slab(hshm_allocator *a, uint64_t slice, uint64_t process, const struct dead_threads *dead,
+             hshm_recover_report *report)
 {
     const uint64_t own = load_seq_cst(&record_of(&a->slab, slice)->own);
     if (!a->slab.has_owners)
-        recover_page_slab(a, slice, own, process);
+        recover_page_slab(a, slice, own, process, report);
     else if (is_dead_thread(dead, own) || ((own & SLAB_LOCKED) != 0 && is_of(own >> 32, process)))
-        orphan(a, slice, own);
+        orphan(a, slice, own, report);
     else if ((own & ~(uint64_t)SLAB_NEWS) == SLAB_IS && !slab_retire_orphan(a, slice))
         shelf_put(&a->slab, load_relaxed(&record_of(&a->slab, slice)->class) % a->slab.classes, 0, slice);
 }
 
 /* A claim that was to become a slab or run: its further slices may say REST already.  The first goes last. */
 static void
-drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found)
+drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found, hshm_recover_report *report)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t high = run_high(h);
     uint64_t count = 1;
     while (slice + count < high && load_seq_cst(&h->slices[slice + count]) == slice_make(SLICE_REST, 0, count))
         count++;
+    report->slices += count;
     /* Downwards: if this is killed too, what is left is a claim with further slices still. */
     while (--count > 0)
         run_drop(a, slice + count, slice_make(SLICE_REST, 0, count));
@@ -248,7 +258,7 @@ make_rest(hshm_allocator *a, uint64_t slice, uint64_t first, uint64_t found)
 
 /* Walk all slices.  `first` and `end` are of the slab or run that the walk is in. */
 static void
-recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *dead)
+recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *dead, hshm_recover_report *report)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t high = run_high(h);
@@ -262,7 +272,7 @@ recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *d
             first = slice;
             end = slice_count(found) <= high - slice ? slice + slice_count(found) : slice + 1;
             if (slice_state(found) == SLICE_SLAB)
-                recover_slab(a, slice, process, dead);
+                recover_slab(a, slice, process, dead, report);
             break;
         case SLICE_CLAIMED:
             if (!is_of(slice_process(found), process))
@@ -270,11 +280,13 @@ recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *d
             if (slice < end)
                 make_rest(a, slice, first, found);
             else
-                drop_claim(a, slice, found);
+                drop_claim(a, slice, found, report);
             break;
         case SLICE_FREEING:
-            if (is_of(slice_process(found), process))
-                run_finish_free(a, slice, found);
+            if (!is_of(slice_process(found), process))
+                break;
+            report->slices += slice_count(found);
+            run_finish_free(a, slice, found);
             break;
         default:
             break;
@@ -305,14 +317,14 @@ count_slices(const struct slab_heap *h)
 }
 
 void
-slab_recover_process(hshm_allocator *a, uint32_t process)
+slab_recover_process(hshm_allocator *a, uint32_t process, hshm_recover_report *report)
 {
     struct dead_threads dead;
     (void)find_dead_threads(&a->slab, process, &dead);
-    recover_slices(a, process, &dead);
+    recover_slices(a, process, &dead, report);
     mail_everyone(&a->slab);
     count_slices(&a->slab);
-    free_dead_threads(&a->slab, &dead);
+    free_dead_threads(&a->slab, &dead, report);
 }
 
 /* Bits of taken slices that do not follow their words, and free slices below the lowest.  True if there may have been any. */
@@ -341,26 +353,25 @@ slab_recover_copy(hshm_allocator *a, uint32_t kept_slot)
         if (slot != kept_slot && load_relaxed(&h->threads[slot].owner) != 0)
             dead.bits[slot / WORD_BITS] |= UINT64_C(1) << slot % WORD_BITS;
     }
-    recover_slices(a, ANY_PROCESS, &dead);
+    recover_slices(a, ANY_PROCESS, &dead, NO_REPORT);
     mail_everyone(h);
     count_slices(h);
-    free_dead_threads(h, &dead);
+    free_dead_threads(h, &dead, NO_REPORT);
     (void)sync_all_taken(a);
+}
+
+hshm_status
+slab_recover_all(hshm_allocator *a, hshm_recover_report *report)
+{
+    (void)allocator_for_each_dead(a, slab_recover_process, report);
+    (void)sync_all_taken(a);
+    return HSHM_OK;
 }
 
 bool
 slab_recover(hshm_allocator *a)
 {
-    const struct allocator_system *system = &a->system;
-    bool found = false;
-    for (uint32_t process = 0; system->seize != NULL && process < system->processes; process++) {
-        const int ticket = process == a->process ? -1 : system->seize(system->arg, process);
-        if (ticket < 0)
-            continue;
-        slab_recover_process(a, process);
-        system->bury(system->arg, process, ticket);
-        found = true;
-    }
+    bool found = allocator_for_each_dead(a, slab_recover_process, NO_REPORT);
     found |= sync_all_taken(a);
     /* Whatever their counter says: it may have been counted while others changed it. */
     return run_free_idle(a) || found;

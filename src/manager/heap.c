@@ -196,7 +196,7 @@ static void
 recover_inherited(hshm_allocator *a, struct region *region)
 {
     if (region->inherited && a->ops.recover != NULL)
-        a->ops.recover(a, region->slot);
+        a->ops.recover(a, region->slot, &(hshm_recover_report){ 0 });
     region->inherited = false;
 }
 

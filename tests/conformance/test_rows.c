@@ -401,6 +401,25 @@ private_memory_cannot_be_attached_to(void **state)
     stage_end(&stage);
 }
 
+/* A dead one: tests/slab/test_recover.c. */
+static void
+a_recovery_finds_nobody_among_the_living(void **state)
+{
+    struct stage stage;
+    stage_make(&stage, row_of(state), SIZE, 0);
+    assert_non_null(hshm_malloc(stage.heap, 100));
+    const hshm_stats before = stats_of(stage.heap);
+    hshm_recover_report report = { .struct_size = sizeof report, .processes = 7 };
+    assert_ok(hshm_recover(stage.heap, &report));
+    assert_int_equal(report.processes + report.threads + report.slabs + report.slices, 0);
+    assert_ok(hshm_recover(stage.heap, NULL));
+    report = (hshm_recover_report){ .struct_size = 1, .processes = 7 };
+    assert_status(hshm_recover(stage.heap, &report), HSHM_E_INVAL);
+    assert_int_equal(report.processes, 7);
+    assert_same_stats(stage.heap, before);
+    stage_end(&stage);
+}
+
 int
 main(void)
 {
@@ -423,6 +442,7 @@ main(void)
         CASE(visits_and_statistics_agree),
         CASE(a_visitor_may_do_what_it_likes),
         CASE(a_region_holds_one_heap),
+        CASE(a_recovery_finds_nobody_among_the_living),
         CASE(an_end_leaves_nothing),
         CASE(private_memory_cannot_be_attached_to),
     };

@@ -131,6 +131,7 @@ read_only_looks_and_does_not_touch(void **state)
     assert_status(hshm_last_status(), HSHM_E_PERM);
     assert_status(hshm_free(view.heap, seen), HSHM_E_PERM);
     assert_status(hshm_trim(view.heap, 0, NULL), HSHM_E_PERM);
+    assert_status(hshm_recover(view.heap, NULL), HSHM_E_PERM);
     if (stage.row->allocator == HSHM_ALLOCATOR_STACK)
         assert_status(hshm_stack_reset(view.heap), HSHM_E_PERM);
     assert_status(hshm_allocator_create(view.manager, STAGE_BACKEND, (hshm_allocator_id){ 9, 9 }, stage.row->allocator,

@@ -183,7 +183,7 @@ recovery_counts_what_is_idle_and_leaves_it(hshm_allocator_kind kind)
     hshm_allocator *heap = usual_heap(kind);
     const uint64_t run = make_idle(heap, 6);
     atomic_store(&slab_of(heap)->root->idle, 99);
-    slab_recover_process(heap, heap->process + 1);
+    slab_recover_process(heap, heap->process + 1, &(hshm_recover_report){ 0 });
     assert_int_equal(slab_of(heap)->root->idle, 6);
     assert_int_equal(word_at(heap, run), slice_make(SLICE_IDLE, 0, 6));
     assert_int_equal(run_in_use(slab_of(heap)), 0);
