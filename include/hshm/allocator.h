@@ -352,12 +352,13 @@ HSHM_API hshm_status hshm_check(hshm_allocator *allocator, unsigned flags, hshm_
 
 /** What hshm_recover() did; set struct_size with HSHM_RECOVER_REPORT_INIT. */
 typedef struct hshm_recover_report {
-    size_t struct_size; /**< in: sizeof(hshm_recover_report); only so many bytes are written                       */
-    uint64_t processes; /**< dead ones that were cleaned up after, and whose slots are free now                    */
-    uint64_t threads;   /**< THREAD_LOCAL: slots of their threads that are free now                                */
-    uint64_t slabs;     /**< that were their threads', or that they were about to change: anybody's now, or free   */
-    uint64_t slices;    /**< that they kept for later, were making a slab or large block of, or were making free:
+    size_t struct_size;  /**< in: sizeof(hshm_recover_report); only so many bytes are written                       */
+    uint64_t processes;  /**< dead ones that were cleaned up after, and whose slots are free now                    */
+    uint64_t threads;    /**< THREAD_LOCAL: slots of their threads that are free now                                */
+    uint64_t slabs;      /**< that were their threads', or that they were about to change: anybody's now, or free   */
+    uint64_t slices;     /**< that they kept for later, were making a slab or large block of, or were making free:
                              free now                                                                              */
+    uint64_t operations; /**< on slots (hshm/slot.h) that were finished or undone                                  */
 } hshm_recover_report;
 
 /* clang-format off */

@@ -40,9 +40,7 @@
 #include <hshm/inline.h>
 #include <string.h>
 
-#include "allocator/allocator.h"
-#include "allocator/spares.h"
-#include "allocator/thread_table.h"
+#include "allocator/page_slab.h"
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -53,75 +51,12 @@
 enum {
     LARGER_CLASSES = 16,
     SEQUENCE_TRIES = 8,    /* restarted so often, it is a debugger that steps: then the way without home */
-    FEW_SLABS = 2,         /* that a thread makes of a class in a while: the next ones are larger           */
     TRIES_MAX = 1000,      /* slabs in a row that gave no block: the tables of a damaged region lead in circles */
-    USELESS_AT_MOST = 16,  /* slabs of another home looked at, before a new one is made                   */
     FULL_SHARE = 8,        /* a slab counts as full until one of so many blocks is free                     */
     BATCHES_TO_THINK = 64, /* of frees, until a thread sees whether it takes blocks as well */
     LARGES_TO_TIDY = 16,   /* large blocks taken, for each look whether it is time to tidy                  */
     FREES_AT_ONCE = 64,    /* counted by a thread for itself before the region hears of them               */
     TIDY_MS = 500          /* so often somebody looks for slabs that are kept for nothing                  */
-};
-
-/* Local to a thread: where a shard's blocks of one class come from, worked out of what the shard says. */
-struct page_bin {
-    /*
-     * Of the free blocks, those that were free when the word was looked at last.  Blocks come from them in turn, so that one that
-     * is just being freed is not waited for.
-     */
-    uint64_t ready;
-    uint64_t current;    /* what it said; see struct slab_shard; 0 = nothing */
-    bits_word *bits;     /* the word of home bits                            */
-    unsigned char *base; /* the block of its lowest bit                      */
-    uint64_t mask;       /* of the bits that can stand for blocks            */
-    uint32_t size;       /* bytes a block                                    */
-    uint32_t made;       /* slabs, by this thread, lately                    */
-    uint32_t word;       /* of the shared bits that had some last            */
-    bool shares;         /* they did                                         */
-};
-
-/*
- * Local to a thread: where it took blocks last, and where it counts.  An atomic addition for each free would cost a third of
- * it.  All of it is derived, and what a thread remembers is compared with the shard each time it is used.
- */
-struct page_thread {
-    struct hshm_inline_heap fast; /* an empty one: inline.h finds nothing to take here */
-    _Atomic uint64_t budget;      /* so many frees may take the short path before they are counted in the region */
-    _Atomic uint64_t frees;       /* counted here, less `budget`; both written by this thread, read by others */
-    uint32_t cpu;                 /* where it was when it looked last                              */
-    uint32_t home;                /* what `own` of slabs says that are at home there; 0 = none are */
-    _Atomic uint64_t *shard;      /* what that processor's shard says, a word a class */
-    struct page_bin bins[CLASSES_MAX];
-
-    hshm_allocator *a;
-    uint32_t counts_at; /* the shard */
-    uint32_t batches;   /* of frees, since `gives_away` was thought of last */
-    bool gives_away;    /* see think_again() */
-    uint64_t found;     /* blocks for it to take at home, since then */
-    uint32_t larges;    /* large blocks taken, ever */
-    struct idle_list idle;
-    struct page_thread *next; /* in the handle's list */
-    struct page_thread **back;
-};
-static_assert(offsetof(struct page_thread, fast) == 0, "thread_table.c knows the first part only");
-static_assert(offsetof(struct page_thread, budget) == offsetof(struct thread_none, zero), "no thread has no budget");
-
-static struct page_thread *
-thread_of(const hshm_allocator *a)
-{
-    return (struct page_thread *)(void *)hshm_inline_entry(&a->view)->heap;
-}
-
-static bool
-is_no_thread(const struct page_thread *thread)
-{
-    return &thread->fast == &thread_no_heap;
-}
-
-/* Where this thread runs: which shard it uses, and whether slabs made there are at home on this processor. */
-struct here {
-    uint32_t shard;
-    uint32_t cpu; /* or RSEQ_NO_CPU */
 };
 
 static inline struct here
@@ -279,384 +214,6 @@ page_uncounted_frees(const hshm_allocator *a)
     return frees;
 }
 
-/* ---- looking at slabs ---- */
-
-/* From a region: may say anything. */
-static inline uint32_t
-blocks_of(const struct slab_heap *h, const struct slab_record *record)
-{
-    return (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
-}
-
-/*
- * May a shared bit be set?  Looked at first because shared bits lie in cache lines of their own.  Who sets a bit sets this
- * afterwards, if it is not; who finds none sets it to 0 and looks at the bits once more.  Who was slow may so change the
- * record of whatever is there by then: a run has no use for the field, and a later slab's bits are found in that second look.
- */
-static inline bool
-may_be_shared(const struct slab_record *record)
-{
-    return __atomic_load_n(&record->left_from, __ATOMIC_RELAXED) != 0;
-}
-
-static void
-note_shared(struct slab_record *record)
-{
-    if (__atomic_load_n(&record->left_from, __ATOMIC_SEQ_CST) == 0)
-        __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST);
-}
-
-static inline uint64_t
-free_word(const struct slab_heap *h, struct slab_record *record, uint32_t word)
-{
-    const uint64_t home = load_seq_cst(&bits_of(record)[word]);
-    return may_be_shared(record) ? home | load_seq_cst(&remote_of(h, record)[word]) : home;
-}
-
-static bool
-has_free(const struct slab_heap *h, struct slab_record *record)
-{
-    const uint32_t words = words_for(blocks_of(h, record));
-    for (uint32_t word = 0; word < words; word++) {
-        if (free_word(h, record, word) != 0)
-            return true;
-    }
-    return false;
-}
-
-static bool
-is_all_free(const struct slab_heap *h, struct slab_record *record)
-{
-    const uint32_t blocks = blocks_of(h, record);
-    for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if (free_word(h, record, word) != word_mask(word, blocks))
-            return false;
-    }
-    return true;
-}
-
-static inline bool
-has_flags(uint64_t own, uint64_t flags)
-{
-    return (own & SLAB_FLAGS) == (SLAB_IS | flags);
-}
-
-/* From `own` as it was found, to a shelf.  False: it is something else by now. */
-static bool
-shelve(const struct slab_heap *h, uint64_t slice, uint64_t own)
-{
-    const uint32_t class = page_own_class(own);
-    if (class >= h->classes ||
-        !cas_seq_cst(&record_of(h, slice)->own, &own, page_own(SLAB_SHELVED, class, page_own_home(own), 0)))
-        return false;
-    shelf_put(h, class, page_shelf(h, own), slice);
-    return true;
-}
-
-/* ---- giving slabs free ---- */
-
-/* Take all blocks of a word of a locked slab.  False: a taker was faster, or we are not at its home any more. */
-static bool
-take_word(const struct slab_heap *h, struct slab_record *record, uint64_t locked, uint32_t word, uint64_t mask)
-{
-    const uint64_t home = load_seq_cst(&bits_of(record)[word]);
-    uint64_t shared = mask & ~home;
-    if (shared != 0 && !cas_seq_cst(&remote_of(h, record)[word], &shared, 0))
-        return false;
-    const struct rseq_guard guard = { &record->own, locked };
-    enum rseq_result done = home == 0 ? RSEQ_DONE : RSEQ_AGAIN;
-    /* Again, if it was only interrupted: nobody might come by a second time. */
-    for (int tries = 0; done == RSEQ_AGAIN && tries < SEQUENCE_TRIES && page_own_home(locked) == rseq_cpu() + 1;
-         tries++)
-        done = rseq_empty(rseq_cpu(), guard, &bits_of(record)[word], home);
-    if (done == RSEQ_DONE)
-        return true;
-    (void)atomic_fetch_or(&remote_of(h, record)[word], mask & ~home);
-    note_shared(record);
-    return false;
-}
-
-/* Put the first words back, as shared bits, that were taken for good and cannot be given free now. */
-static void
-unlock(const struct slab_heap *h, uint64_t slice, uint64_t locked, uint32_t words)
-{
-    struct slab_record *record = record_of(h, slice);
-    const uint32_t blocks = blocks_of(h, record);
-    for (uint32_t word = 0; word < words; word++)
-        (void)atomic_fetch_or(&remote_of(h, record)[word], word_mask(word, blocks));
-    note_shared(record);
-    store_release(&record->log, 0);
-    (void)shelve(h, slice, locked);
-}
-
-/* The slices of a slab or large block become idle, or free.  False: it is not what it was. */
-static bool
-give_slices(hshm_allocator *a, uint64_t slice, uint64_t found)
-{
-    struct page_thread *thread = thread_of(a);
-    return (!is_no_thread(thread) && idle_keep(a, &thread->idle, slice, found)) || run_free(a, slice, found);
-}
-
-static bool
-take_slices(hshm_allocator *a, uint64_t slices, uint64_t alignment, struct claim *ret_claim)
-{
-    struct page_thread *thread = thread_of(a);
-    return !is_no_thread(thread) && idle_take(a, &thread->idle, slices, alignment, ret_claim);
-}
-
-bool
-page_retire(hshm_allocator *a, uint64_t slice)
-{
-    struct slab_heap *h = &a->slab;
-    struct slab_record *record = record_of(h, slice);
-    const uint64_t found = load_acquire(&h->slices[slice]);
-    uint64_t own = load_seq_cst(&record->own);
-    const uint32_t home = page_own_home(own);
-    if (slice_state(found) != SLICE_SLAB || !has_flags(own, SLAB_SHELVED) || (home != 0 && home != rseq_cpu() + 1) ||
-        !is_all_free(h, record) || !slab_record_is_sound(h, slice, found))
-        return false;
-    const uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), home, a->process);
-    if (!cas_seq_cst(&record->own, &own, locked))
-        return false;
-    const uint32_t blocks = blocks_of(h, record);
-    for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if (!take_word(h, record, locked, word, word_mask(word, blocks))) {
-            unlock(h, slice, locked, word);
-            return false;
-        }
-        store_release(&record->log, load_relaxed(&record->log) | UINT64_C(1) << word);
-    }
-    /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
-    if (give_slices(a, slice, load_acquire(&h->slices[slice])))
-        return true;
-    unlock(h, slice, locked, words_for(blocks));
-    return false;
-}
-
-/* On one processor: slabs at home there, without a live block, that were waiting for someone to come by. */
-static void
-retire_at_home(void *arg, uint32_t cpu)
-{
-    hshm_allocator *a = arg;
-    const struct slab_heap *h = &a->slab;
-    const uint64_t high = run_high(h);
-    for (uint64_t slice = 0; slice < high && rseq_cpu() == cpu; slice++) {
-        if (slice_state(load_relaxed(&h->slices[slice])) == SLICE_SLAB &&
-            page_own_home(load_relaxed(&record_of(h, slice)->own)) == cpu + 1)
-            (void)page_retire(a, slice);
-    }
-}
-
-/* ---- the shard's slab ---- */
-
-/*
- * `left` in a record: how many blocks may be freed at home until someone must look at the slab: for a full one, until it is
- * worth to be shelved; for a shelved one, until no block is live.  One instruction counts it down, so that threads at home do
- * not disturb each other; it is a hint all the same, since who sets it may be elsewhere: what is missed so, the next
- * taker finds, or tidy_by_age().
- */
-#define LEFT_UNCOUNTED UINT32_C(0x80000000)
-
-static inline void
-set_left(struct slab_record *record, uint32_t left)
-{
-    __atomic_store_n(&record->left, left, __ATOMIC_RELAXED);
-}
-
-/* True when someone must look. */
-static inline bool
-count_left(struct slab_record *record)
-{
-#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
-    bool none;
-    __asm__ volatile("subl $1, %1" : "=@ccz"(none), "+m"(record->left));
-    return none;
-#else
-    return __atomic_fetch_sub(&record->left, 1, __ATOMIC_RELAXED) == 1;
-#endif
-}
-
-static uint32_t
-count_free_blocks(const struct slab_heap *h, struct slab_record *record)
-{
-    uint32_t free_blocks = 0;
-    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
-        free_blocks += bits_count(free_word(h, record, word));
-    return free_blocks;
-}
-
-/* How many free blocks make a slab worth a turn in a shard; see look_at(). */
-static uint32_t
-enough_free(uint32_t blocks)
-{
-    return blocks < FULL_SHARE ? 1 : blocks / FULL_SHARE;
-}
-
-static bool
-is_worth_a_turn(const struct slab_heap *h, struct slab_record *record)
-{
-    return count_free_blocks(h, record) >= enough_free(blocks_of(h, record));
-}
-
-/*
- * A slab that is not current may have to be shelved, or may be without a live block.  It is shelved when an eighth of its
- * blocks is free, not for the first: to take a slab and leave it again costs half a dozen atomic instructions, which shall
- * serve several blocks.
- */
-static NO_INLINE void
-look_at(hshm_allocator *a, uint64_t slice, struct slab_record *record)
-{
-    struct slab_heap *h = &a->slab;
-    const uint64_t own = load_seq_cst(&record->own);
-    const uint32_t blocks = blocks_of(h, record);
-    const uint32_t enough = enough_free(blocks);
-    if ((own & SLAB_CURRENT) != 0) {
-        set_left(record, LEFT_UNCOUNTED);
-        return;
-    }
-    const uint32_t free_blocks = count_free_blocks(h, record);
-    if (has_flags(own, SLAB_FULL) && free_blocks < enough) {
-        set_left(record, enough - free_blocks);
-        return;
-    }
-    if (has_flags(own, SLAB_FULL))
-        (void)shelve(h, slice, own);
-    set_left(record, free_blocks < blocks ? blocks - free_blocks : 1);
-    if (free_blocks == blocks)
-        (void)page_retire(a, slice);
-}
-
-/* It is not the shard's any more.  FULL first, then the bits again: see above. */
-static void
-leave_current(hshm_allocator *a, uint64_t slice)
-{
-    struct slab_heap *h = &a->slab;
-    struct slab_record *record = record_of(h, slice);
-    uint64_t own = load_seq_cst(&record->own);
-    while (has_flags(own, SLAB_CURRENT)) { /* again, if another one marked it just then */
-        const uint64_t full = page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0);
-        if (!cas_seq_cst(&record->own, &own, full))
-            continue;
-        look_at(a, slice, record);
-        return;
-    }
-}
-
-/* Before a shard is led elsewhere: if we are killed before the slab is FULL, recovery after us finds it in no shard. */
-static void
-mark_current(const hshm_allocator *a, uint64_t slice)
-{
-    struct slab_record *record = record_of(&a->slab, slice);
-    uint64_t own = load_seq_cst(&record->own);
-    if (has_flags(own, SLAB_CURRENT) && page_own_process(own) != a->process)
-        (void)cas_seq_cst(&record->own, &own,
-                          page_own(SLAB_CURRENT, page_own_class(own), page_own_home(own), a->process));
-}
-
-/* Are there blocks that this thread can take, being where it is? */
-static bool
-is_of_use(const struct slab_heap *h, struct slab_record *record, uint64_t own, struct here here)
-{
-    const uint32_t words = words_for(blocks_of(h, record));
-    const bool at_home = here.cpu != RSEQ_NO_CPU && page_own_home(own) == here.cpu + 1;
-    for (uint32_t word = 0; word < words; word++) {
-        if ((at_home && load_relaxed(&bits_of(record)[word]) != 0) ||
-            (may_be_shared(record) && load_relaxed(&remote_of(h, record)[word]) != 0))
-            return true;
-    }
-    return false;
-}
-
-/* A slab with free blocks from a shelf: its slice + 1, now CURRENT by this process; 0 when there is none. */
-static uint64_t
-take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here)
-{
-    struct slab_heap *h = &a->slab;
-    int useless = 0;
-    for (;;) {
-        const uint64_t taken = shelf_take(h, class, shelf);
-        if (taken == 0)
-            return 0;
-        const uint64_t slice = taken - 1;
-        struct slab_record *record = record_of(h, slice);
-        uint64_t own = load_seq_cst(&record->own);
-        if (!has_flags(own, SLAB_SHELVED) || page_own_class(own) != class ||
-            !slab_record_is_sound(h, slice, load_acquire(&h->slices[slice])))
-            continue; /* it is something else by now, and who made it that puts it where it belongs */
-        if (!is_of_use(h, record, own, here)) {
-            shelf_put(h, class, shelf, slice);
-            if (++useless >= USELESS_AT_MOST)
-                return 0;
-            continue;
-        }
-        if (!cas_seq_cst(&record->own, &own, page_own(SLAB_CURRENT, class, page_own_home(own), a->process)))
-            continue;
-        set_left(record, LEFT_UNCOUNTED);
-        return taken;
-    }
-}
-
-static uint64_t
-find_shelved(hshm_allocator *a, uint32_t class, struct here here)
-{
-    const uint32_t shards = a->slab.shard_count;
-    uint64_t next = 0;
-    for (uint32_t i = 0; next == 0 && i < shards; i++)
-        next = take_shelved(a, class, (here.shard + i) & (shards - 1), here);
-    return next;
-}
-
-static uint64_t
-make_slab(hshm_allocator *a, uint32_t class, struct here here)
-{
-    struct page_thread *thread = thread_of(a);
-    const bool has_many = !is_no_thread(thread) && thread->bins[class].made++ >= FEW_SLABS;
-    const struct slab_cut cut = has_many ? a->slab.large_cuts[class] : a->slab.cuts[class];
-    struct claim claim;
-    if (!take_slices(a, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim))
-        return 0;
-    const bool has_home = here.cpu != RSEQ_NO_CPU;
-    slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, has_home ? here.cpu + 1 : 0, a->process), !has_home);
-    return claim.first + 1;
-}
-
-/* What a shard says of a slab: at home, blocks come from the first word that has home bits, of those behind `word`. */
-static uint64_t
-lead_to(const struct slab_heap *h, uint32_t shard, uint64_t slice, uint64_t word)
-{
-    struct slab_record *record = record_of(h, slice);
-    const uint32_t words = words_for(blocks_of(h, record));
-    const bool at_home = page_own_home(load_seq_cst(&record->own)) == shard + 1;
-    for (uint32_t i = 0; at_home && i < words; i++) {
-        word = word + 1 < words ? word + 1 : 0;
-        if (load_relaxed(&bits_of(record)[word]) != 0)
-            return current_make(slice, word, true);
-    }
-    return current_make(slice, 0, at_home);
-}
-
-/* Another slab for the shard.  False: no memory. */
-static bool
-replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64_t current)
-{
-    struct slab_heap *h = &a->slab;
-    uint64_t next = find_shelved(a, class, here);
-    if (next == 0)
-        next = make_slab(a, class, here);
-    if (next == 0)
-        return false;
-    const uint64_t before = current_slice(current);
-    if (before < h->count)
-        mark_current(a, before);
-    if (cas_seq_cst(&shard_at(h, here.shard)->current[class], &current, lead_to(h, here.shard, next - 1, UINT64_MAX))) {
-        if (before < h->count)
-            leave_current(a, before);
-    } else {
-        (void)shelve(h, next - 1, load_seq_cst(&record_of(h, next - 1)->own)); /* another thread was faster */
-    }
-    return true;
-}
-
 /* ---- taking blocks ---- */
 
 /*
@@ -737,11 +294,12 @@ lead_on(struct page_thread *thread, uint32_t class, uint64_t current)
     const struct here here = { thread->cpu, thread->cpu };
     const uint64_t slice = current_slice(current);
     const uint64_t word = current >> CURRENT_WORD_SHIFT & h->word_mask;
-    const uint64_t next = lead_to(h, thread->cpu, slice, word);
+    const uint64_t next = page_lead_to(h, thread->cpu, slice, word);
     /* Asked once for a way through the slab; and blocks that others gave away here come first. */
     const bool is_through = (next >> CURRENT_WORD_SHIFT & h->word_mask) <= word;
     struct slab_record *record = record_of(h, slice);
-    if (is_through && !may_be_shared(record) && !is_worth_a_turn(h, record) && replace_current(a, here, class, current))
+    if (is_through && !may_be_shared(record) && !page_is_worth_a_turn(h, record) &&
+        page_replace_current(a, here, class, current))
         return true;
     return next != current && cas_seq_cst(&thread->shard[class], &current, next);
 }
@@ -775,7 +333,7 @@ refill(struct page_thread *thread, uint32_t class)
 
 /* From shared bits.  Acquire pairs with the OR of who freed the block. */
 static void *
-take_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word)
+take_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word)
 {
     const struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
@@ -783,6 +341,8 @@ take_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t wo
     uint64_t bits = load_seq_cst(shared); /* after `left_from` was stored; see take_anywhere() */
     while (bits != 0) {
         const uint64_t bit = bits & -bits;
+        if (UNLIKELY(op_any_frees(a)))
+            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]));
         bits = atomic_fetch_and(shared, ~bit);
         if (UNLIKELY((bits & bit) == 0)) /* another taker was faster */
             continue;
@@ -798,7 +358,7 @@ take_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t wo
 }
 
 static void *
-take_any_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t words)
+take_any_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t words)
 {
     void *block = NULL;
     for (uint32_t word = 0; block == NULL && word < words; word++)
@@ -810,7 +370,7 @@ take_any_shared(const hshm_allocator *a, uint64_t slice, uint32_t class, uint32_
 static void *
 take_shared_learned(struct page_thread *thread, uint32_t class)
 {
-    const hshm_allocator *a = thread->a;
+    hshm_allocator *a = thread->a;
     const struct slab_heap *h = &a->slab;
     struct page_bin *bin = &thread->bins[class];
     const uint64_t slice = current_slice(load_acquire(&thread->shard[class]));
@@ -828,7 +388,7 @@ take_shared_learned(struct page_thread *thread, uint32_t class)
 
 /* Look through the whole slab; at home its home bits first. */
 static NO_INLINE void *
-take_anywhere(const hshm_allocator *a, uint64_t current, uint32_t class, struct here here)
+take_anywhere(hshm_allocator *a, uint64_t current, uint32_t class, struct here here)
 {
     const struct slab_heap *h = &a->slab;
     const uint64_t slice = current_slice(current);
@@ -837,7 +397,7 @@ take_anywhere(const hshm_allocator *a, uint64_t current, uint32_t class, struct 
     _Atomic uint64_t *shard = &shard_at(h, here.shard)->current[class];
     void *block = NULL;
     if (here.cpu != RSEQ_NO_CPU && (current & CURRENT_AT_HOME) != 0) {
-        const uint64_t next = lead_to(h, here.shard, slice, current >> CURRENT_WORD_SHIFT & (h->words - 1));
+        const uint64_t next = page_lead_to(h, here.shard, slice, current >> CURRENT_WORD_SHIFT & (h->words - 1));
         if (next == current || cas_seq_cst(shard, &current, next))
             block = take_at_home(a, shard, next, class, here.cpu);
     }
@@ -869,10 +429,117 @@ take_slowly(hshm_allocator *a, uint32_t class)
             if (block != NULL)
                 return block;
         }
-        if (!replace_current(a, here, class, current))
+        if (!page_replace_current(a, here, class, current))
             return NULL;
     }
     return NULL;
+}
+
+/* ---- for user slots; see op_log.h ---- */
+
+static void squeeze(hshm_allocator *a);
+static void shelve_all(hshm_allocator *a);
+
+/* No room for a slab of that class: what lies idle first, then what the dead left. */
+static bool give_slab_to(hshm_allocator *a, struct op_log *log, uint32_t class);
+
+static bool
+make_room(hshm_allocator *a, struct op_log *log, uint32_t class)
+{
+    shelve_all(a);
+    squeeze(a);
+    return give_slab_to(a, log, class) || (slab_recover(a) && give_slab_to(a, log, class));
+}
+
+/*
+ * Blocks for slots come from a slab that the log has to itself: so whoever recovers it knows whose a block is.  It has no other
+ * bits than shared ones that matter, as nobody is at home there.
+ */
+
+/* The log has it no more.  Marked before: if we are killed, it is CURRENT and nobody's, which recovery knows. */
+static void
+leave_slab_of(hshm_allocator *a, struct op_log *log)
+{
+    const uint64_t slice = load_relaxed(&log->slab) - 1;
+    if (slice < a->slab.count)
+        page_mark_current(a, slice);
+    atomic_store(&log->slab, 0);
+    if (slice < a->slab.count)
+        page_leave_current(a, slice);
+}
+
+/* A slab of that class for the log.  False: no memory. */
+static bool
+give_slab_to(hshm_allocator *a, struct op_log *log, uint32_t class)
+{
+    const struct here nowhere = { 0, RSEQ_NO_CPU };
+    uint64_t next = page_find_shelved(a, class, nowhere);
+    if (next == 0)
+        next = page_make_slab(a, class, nowhere);
+    atomic_store(&log->slab, next);
+    return next != 0;
+}
+
+static void *
+take_from_log(hshm_allocator *a, struct op *op, uint32_t class)
+{
+    const struct slab_heap *h = &a->slab;
+    const uint64_t slice = load_relaxed(&op->log->slab) - 1;
+    struct slab_record *record = record_of(h, slice);
+    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++) {
+        _Atomic uint64_t *shared = &remote_of(h, record)[word];
+        const uint64_t bits = load_seq_cst(shared);
+        void *block = bits == 0 ? NULL : block_at(a, slice, class, word, (uint64_t)__builtin_ctzll(bits));
+        if (block == NULL)
+            continue;
+        if (!op_candidate(a, op, block))
+            return NULL;
+        if (op_any_frees(a))
+            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]));
+        (void)atomic_fetch_and(shared, ~(bits & -bits));
+        return block;
+    }
+    return NULL;
+}
+
+static bool
+suits(const hshm_allocator *a, const struct op_log *log, uint32_t class)
+{
+    const uint64_t slice = load_relaxed(&log->slab) - 1;
+    const uint64_t own = slice < a->slab.count ? load_seq_cst(&record_of(&a->slab, slice)->own) : 0;
+    return has_flags(own, SLAB_CURRENT) && page_own_class(own) == class;
+}
+
+static void *
+page_take_small_for(hshm_allocator *a, size_t size, struct op *op)
+{
+    const uint32_t class = slab_class(&a->slab, size);
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        void *block = suits(a, op->log, class) ? take_from_log(a, op, class) : NULL;
+        if (block != NULL || op->was_busy)
+            return block;
+        leave_slab_of(a, op->log);
+        if (!give_slab_to(a, op->log, class) && !make_room(a, op->log, class))
+            break;
+    }
+    return slab_no_room(a, size);
+}
+
+static void *
+page_take_for(hshm_allocator *a, size_t size, struct op *op)
+{
+    const uint64_t slices = large_slices(&a->slab, size);
+    struct claim claim;
+    if (size <= a->slab.max_size)
+        return page_take_small_for(a, size, op);
+    if (!large_fits(a, size, 1))
+        return slab_no_room(a, size);
+    if (page_take_slices(a, slices, 1, &claim) || run_claim(a, slices, 1, &claim))
+        return large_for(a, &claim, op);
+    squeeze(a);
+    if (run_claim(a, slices, 1, &claim) || (slab_recover(a) && run_claim(a, slices, 1, &claim)))
+        return large_for(a, &claim, op);
+    return slab_no_room(a, size);
 }
 
 /* ---- when there is no room ---- */
@@ -888,7 +555,7 @@ count_waiting(const struct slab_heap *h)
         const uint64_t found = load_relaxed(&h->slices[slice]);
         const uint64_t own = load_relaxed(&record->own);
         if (slice_state(found) == SLICE_SLAB && has_flags(own, SLAB_SHELVED) && page_own_home(own) != 0 &&
-            is_all_free(h, record))
+            page_is_all_free(h, record))
             waiting += slice_count(found);
     }
     return waiting;
@@ -903,12 +570,21 @@ leave_idle(hshm_allocator *a, uint32_t shard)
         _Atomic uint64_t *at = &shard_at(h, shard)->current[class];
         uint64_t current = load_seq_cst(at);
         const uint64_t slice = current_slice(current);
-        if (slice >= h->count || !is_all_free(h, record_of(h, slice)))
+        if (slice >= h->count || !page_is_all_free(h, record_of(h, slice)))
             continue;
-        mark_current(a, slice);
+        page_mark_current(a, slice);
         if (cas_seq_cst(at, &current, 0))
-            leave_current(a, slice);
+            page_leave_current(a, slice);
     }
+}
+
+/* The log is ours for the moment: the slab that it keeps for the next blocks of slots, without a live one. */
+static void
+leave_idle_log(hshm_allocator *a, struct op_log *log)
+{
+    const uint64_t slice = load_relaxed(&log->slab) - 1;
+    if (slice < a->slab.count && page_is_all_free(&a->slab, record_of(&a->slab, slice)))
+        leave_slab_of(a, log);
 }
 
 /* Slabs that are held without a live block become free. */
@@ -916,6 +592,7 @@ static void
 squeeze(hshm_allocator *a)
 {
     struct slab_heap *h = &a->slab;
+    op_each_idle(a, leave_idle_log);
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
         leave_idle(a, shard);
     /* And those on shelves: their last block was freed while they were current, or a taker put a bit back. */
@@ -923,7 +600,7 @@ squeeze(hshm_allocator *a)
     for (uint64_t slice = 0; slice < high; slice++)
         (void)page_retire(a, slice);
     if (count_waiting(h) != 0)
-        cpu_visit_all(h->shard_count, retire_at_home, a);
+        cpu_visit_all(h->shard_count, page_retire_at_home, a);
 }
 
 /*
@@ -941,8 +618,9 @@ tidy_by_age(hshm_allocator *a)
         return; /* from another boot, a time to come makes the difference large */
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
         leave_idle(a, shard);
+    op_each_idle(a, leave_idle_log);
     if (count_waiting(h) > run_enough(h))
-        cpu_visit_all(h->shard_count, retire_at_home, a);
+        cpu_visit_all(h->shard_count, page_retire_at_home, a);
 }
 
 /* Full slabs that have a few free blocks. */
@@ -955,8 +633,8 @@ shelve_all(hshm_allocator *a)
         if (slice_state(load_acquire(&h->slices[slice])) != SLICE_SLAB)
             continue;
         const uint64_t own = load_seq_cst(&record_of(h, slice)->own);
-        if (has_flags(own, SLAB_FULL) && has_free(h, record_of(h, slice)))
-            (void)shelve(h, slice, own);
+        if (has_flags(own, SLAB_FULL) && page_has_free(h, record_of(h, slice)))
+            (void)page_shelve(h, slice, own);
     }
 }
 
@@ -983,7 +661,7 @@ static void *
 take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
 {
     struct claim claim;
-    if (large_fits(a, size, alignment) && take_slices(a, large_slices(&a->slab, size), alignment, &claim)) {
+    if (large_fits(a, size, alignment) && page_take_slices(a, large_slices(&a->slab, size), alignment, &claim)) {
         *ret_zero = false;
         return large_begin(a, &claim, alignment);
     }
@@ -1071,7 +749,7 @@ settle(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t w
     const uint64_t bits = free_word(h, record, word);
     if ((own & SLAB_CURRENT) == 0 &&
         (bits == mask || (has_flags(own, SLAB_FULL) && bits_count(bits) * FULL_SHARE >= bits_count(mask))))
-        look_at(a, slice, record);
+        page_look_at(a, slice, record);
 }
 
 /* At home, if it can be: NOT = it was free. */
@@ -1115,7 +793,7 @@ give(hshm_allocator *a, const struct block_place *place)
 static bool
 give_large(hshm_allocator *a, const struct block_place *place)
 {
-    if (!give_slices(a, place->slice, place->found))
+    if (!page_give_slices(a, place->slice, place->found))
         return false;
     count_free(a);
     return true;
@@ -1166,7 +844,7 @@ give_here(const hshm_allocator *a, uint64_t slice, uint64_t inside)
 static NO_INLINE hshm_status
 settle_here(hshm_allocator *a, uint64_t slice)
 {
-    look_at(a, slice, record_of(&a->slab, slice));
+    page_look_at(a, slice, record_of(&a->slab, slice));
     return HSHM_OK;
 }
 
@@ -1200,6 +878,17 @@ page_free(hshm_allocator *a, void *addr)
     if (LIKELY(given == HSHM_INLINE_DONE))
         return HSHM_OK;
     return given == HSHM_INLINE_REST ? page_free_rest(a, addr) : settle_here(a, slice);
+}
+
+static bool
+page_give_elsewhere(hshm_allocator *a, const struct block_place *place)
+{
+    const uint32_t word = place->block / WORD_BITS;
+    if (!give_shared(&a->slab, place->record, word, UINT64_C(1) << place->block % WORD_BITS))
+        return false;
+    count_free(a);
+    settle(a, place->slice, place->record, word);
+    return true;
 }
 
 static hshm_status
@@ -1275,6 +964,11 @@ const struct allocator_ops alloc_scalable_page_ops = {
     .free = page_free,
     .aligned = page_aligned,
     .realloc = slab_realloc,
+    .take_for = page_take_for,
+    .give_for = slab_give_for,
+    .undo_take = slab_undo_take,
+    .finish_give = slab_finish_give,
+    .give_elsewhere = page_give_elsewhere,
     .zeroed = page_zeroed,
     .usable_size = slab_usable_size,
     .visit = slab_visit,

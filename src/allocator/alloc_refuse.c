@@ -96,6 +96,7 @@ refuse_mark(hshm_allocator *a, hshm_stack_height *ret_height)
 void
 allocator_refuse_writes(hshm_allocator *a)
 {
+    a->refuses = true;
     a->ops.malloc = refuse_malloc;
     a->ops.free = refuse_free;
     a->ops.aligned = refuse_aligned;

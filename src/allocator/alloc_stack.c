@@ -26,6 +26,7 @@
  * Not here: reuse of freed room that lies beneath live blocks - that is what a stack does not do.
  */
 #include "allocator/allocator.h"
+#include "allocator/user_slot.h"
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -416,6 +417,100 @@ stack_free(hshm_allocator *a, void *addr)
     return HSHM_OK;
 }
 
+/* ---- for user slots; see op_log.h ---- */
+
+/*
+ * What `won` says of the granules from the block's first to a last one: TAKEN, they are the operation's, as block or not yet;
+ * FREEING, they are about to be, or still a live block; FREED, it has nothing to do with them any more.
+ */
+enum { WON_TAKEN = 1, WON_FREEING = 2, WON_FREED = 3, WON_SHIFT = 2 };
+
+static void *
+stack_take_for(hshm_allocator *a, size_t size, struct op *op)
+{
+    const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    for (;;) {
+        const uint64_t first = top_of(a);
+        uint64_t last;
+        if (__builtin_add_overflow(first, extra, &last) || last >= a->granules)
+            return no_room(a, size);
+        if (!op_candidate(a, op, a->data + first * GRANULE))
+            return NULL;
+        if (!move_top(a, first, last + 1))
+            continue; /* another one got on */
+        /* Before the block is live: else recovery could not tell ours from one that another took there. */
+        atomic_store(&op->log->won, last << WON_SHIFT | WON_TAKEN);
+        set_block(a, first, last);
+        return a->data + first * GRANULE;
+    }
+}
+
+/* The granules are the operation's: they become free room.  Nobody else can have them before FREED is said. */
+static void
+release_for(hshm_allocator *a, struct op_log *log, uint64_t first, uint64_t last)
+{
+    set_codes(a, first, last + 1,
+              STACK_NONE); /* a kill in release_range() must leave nothing that looks like a block */
+    atomic_store(&log->won, WON_FREED);
+    release_range(a, first, last + 1);
+}
+
+static bool
+free_for(hshm_allocator *a, struct op_log *log, const void *addr)
+{
+    uint64_t first;
+    uint64_t last;
+    if (!find_block(a, addr, &first, &last))
+        return false;
+    atomic_store(&log->won, last << WON_SHIFT | WON_FREEING);
+    if (!claim_block(a, first, &last)) {
+        store_release(&log->won, 0);
+        return false;
+    }
+    (void)atomic_fetch_add_explicit(&a->stack->frees, 1, memory_order_relaxed);
+    release_for(a, log, first, last);
+    return true;
+}
+
+static hshm_status
+stack_give_for(hshm_allocator *a, struct op *op, void *addr)
+{
+    return free_for(a, op->log, addr) ? HSHM_OK : allocator_bad_free(a, addr);
+}
+
+/* Are granules the dead operation's, in that state?  From a region: may say anything. */
+static bool
+has_won(const hshm_allocator *a, const struct op_log *log, const void *addr, uint64_t state, uint64_t *ret_first,
+        uint64_t *ret_last)
+{
+    const uint64_t won = load_relaxed(&log->won);
+    *ret_last = won >> WON_SHIFT;
+    return (won & ((1 << WON_SHIFT) - 1)) == state && granule_of(a, addr, ret_first) && *ret_last >= *ret_first &&
+           *ret_last < top_of(a);
+}
+
+static void
+stack_undo_take(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr)
+{
+    uint64_t first;
+    uint64_t last;
+    (void)process;
+    if (has_won(a, log, addr, WON_TAKEN, &first, &last))
+        release_for(a, log, first, last);
+}
+
+static void
+stack_finish_give(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr)
+{
+    uint64_t first;
+    uint64_t last;
+    (void)process;
+    if (load_relaxed(&log->won) == 0)
+        (void)free_for(a, log, addr);
+    else if (has_won(a, log, addr, WON_FREEING, &first, &last))
+        release_for(a, log, first, last);
+}
+
 /* ---- changing sizes ---- */
 
 /*
@@ -480,8 +575,7 @@ stack_realloc(hshm_allocator *a, void *addr, size_t size)
 static void
 stack_recover(hshm_allocator *a, uint32_t process, hshm_recover_report *report)
 {
-    (void)process;
-    (void)report;
+    op_recover(a, process, report);
     give_top_back(a);
 }
 
@@ -593,6 +687,7 @@ static hshm_status
 stack_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
 {
     const struct allocator_system *system = &a->system;
+    op_recover_dead(a);
     if (system->give_back == NULL || system->reserved)
         return fail(HSHM_E_NOTSUP, "the stack %u.%u cannot be trimmed: its memory %s", a->id.major, a->id.minor,
                     system->reserved ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
@@ -649,7 +744,8 @@ stack_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
     /* A cache line of table serves this much data. */
     const uint64_t per_line = CACHE_LINE * UINT64_C(4) * GRANULE;
     const uint64_t begin = align_up(wish->heap_off, CACHE_LINE);
-    const uint64_t fixed = begin + sizeof(struct stack_root);
+    const uint64_t root_size = sizeof(struct stack_root) + op_table_size(wish->region_size);
+    const uint64_t fixed = begin + root_size;
     const uint64_t custom_size = wish->custom_size;
     const uint64_t region_size = wish->region_size;
     const uint64_t custom = custom_size <= region_size ? align_up(custom_size, CACHE_LINE) : custom_size;
@@ -664,7 +760,7 @@ stack_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
     ret_layout->table_off = begin;
     ret_layout->table_size = stack_table_size(granules);
     ret_layout->root_off = begin + ret_layout->table_size;
-    ret_layout->root_size = sizeof(struct stack_root);
+    ret_layout->root_size = root_size;
     ret_layout->custom_size = custom_size;
     ret_layout->custom_off = custom_size == 0 ? 0 : ret_layout->root_off + ret_layout->root_size;
     ret_layout->data_off = ret_layout->root_off + ret_layout->root_size + custom;
@@ -692,6 +788,7 @@ stack_view(hshm_allocator *a)
     a->data = a->view.base + a->layout.data_off;
     a->granules = a->layout.data_size / GRANULE;
     a->code_limit = a->granules * STACK_CODE_BITS - 1;
+    op_view(a, sizeof(struct stack_root));
 }
 
 static hshm_status
@@ -727,6 +824,10 @@ const struct allocator_ops alloc_stack_ops = {
     .free = stack_free,
     .aligned = stack_aligned,
     .realloc = stack_realloc,
+    .take_for = stack_take_for,
+    .give_for = stack_give_for,
+    .undo_take = stack_undo_take,
+    .finish_give = stack_finish_give,
     .usable_size = stack_usable_size,
     .visit = stack_visit,
     .trim = stack_trim,

@@ -129,6 +129,8 @@ harvest(struct thread_heap *heap, struct slab *slab)
         /* Acquire pairs with the release of who freed: its last writes to the block come before our next owner's. */
         uint64_t seen = load_acquire(&slab->remote[word]);
         while (seen != 0) {
+            if (UNLIKELY(op_any_frees(heap->a))) /* before we can take them */
+                slab_acknowledge(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
             const uint64_t bits = load_relaxed(&slab->bits[word]);
             count += bits_count(seen & mask & ~bits);
             store_relaxed(&slab->bits[word], bits | (seen & mask));
@@ -791,6 +793,50 @@ take_large(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
     return take_fresh(a, heap, size, alignment, ret_zero);
 }
 
+/* ---- for user slots; see op_log.h ---- */
+
+static void *
+take_large_for(hshm_allocator *a, struct thread_heap *heap, size_t size, struct op *op)
+{
+    const uint64_t slices = large_slices(&a->slab, size);
+    struct claim claim;
+    if (!large_fits(a, size, 1))
+        return slab_no_room(a, size);
+    if (spares_take(a, &heap->spares, slices, 1, &claim) || run_claim(a, slices, 1, &claim) ||
+        (squeeze(heap) && run_claim(a, slices, 1, &claim)) || (slab_recover(a) && run_claim(a, slices, 1, &claim)))
+        return large_for(a, &claim, op);
+    return slab_no_room(a, size);
+}
+
+/* Like take_class(), telling which block before it is taken. */
+static void *
+thread_take_for(hshm_allocator *a, size_t size, struct op *op)
+{
+    struct thread_heap *heap = heap_or_new(a);
+    if (heap == NULL)
+        return NULL;
+    if (size > a->slab.max_size)
+        return take_large_for(a, heap, size, op);
+    const uint32_t class = slab_class(&a->slab, size);
+    struct hshm_inline_bin *bin = &heap->bins[class];
+    for (;;) {
+        if (bin->ready == 0)
+            bin->ready = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
+        if (bin->ready != 0) {
+            void *block = bin->base + (uint64_t)__builtin_ctzll(bin->ready) * bin->size;
+            if (!op_candidate(a, op, block))
+                return NULL;
+            (void)hshm_inline_take(bin, &block);
+            return block;
+        }
+        struct slab *slab = heap->current[class];
+        if ((slab == NULL || !next_word(heap, slab)) && !refill(heap, class))
+            return slab_no_room(a, size);
+    }
+}
+
+/* ---- the calls, once more ---- */
+
 static NO_INLINE void *
 thread_malloc_other(hshm_allocator *a, size_t size)
 {
@@ -1124,6 +1170,11 @@ const struct allocator_ops alloc_thread_local_ops = {
     .settle = thread_settle,
     .aligned = thread_aligned,
     .realloc = slab_realloc,
+    .take_for = thread_take_for,
+    .give_for = slab_give_for,
+    .undo_take = slab_undo_take,
+    .finish_give = slab_finish_give,
+    .give_elsewhere = free_remote,
     .zeroed = thread_zeroed,
     .usable_size = slab_usable_size,
     .visit = slab_visit,

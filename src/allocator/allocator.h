@@ -12,6 +12,7 @@
 
 #include <hshm/allocator.h>
 
+#include "allocator/op_log.h"
 #include "allocator/slab_heap.h"
 #include "format/malloc_format.h"
 #include "format/stack_format.h"
@@ -82,6 +83,17 @@ struct allocator_ops {
     /* Walk everything and compare with the invariants in the format's header.  For tests and fuzzers. */
     hshm_status (*check)(hshm_allocator *a);
 
+    /*
+     * For user slots; NULL: this kind has none.  Take a block, having told op_candidate() which, and give one back, as op_log.h
+     * says; after a death, undo the one and finish the other: `process` is the dead one, and `addr` may be anything.
+     */
+    void *(*take_for)(hshm_allocator *a, size_t size, struct op *op);
+    hshm_status (*give_for)(hshm_allocator *a, struct op *op, void *addr);
+    void (*undo_take)(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr);
+    void (*finish_give)(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr);
+    /* Heaps of slabs: free a live block of a slab where whoever takes it must acknowledge it.  False: it is none. */
+    bool (*give_elsewhere)(hshm_allocator *a, const struct block_place *place);
+
     hshm_allocator_kind kind;
     const char *title;
     unsigned needs;
@@ -128,12 +140,17 @@ struct hshm_allocator {
     /* ScalablePage, ThreadLocal. */
     struct slab_heap slab;
 
+    /* Logs of operations on user slots, and how many. */
+    struct op_table *op_table;
+    uint32_t op_logs;
+
     struct heap_layout layout;
     uint64_t region_size;
     hshm_allocator_id id;
     uint32_t process;    /* this process's slot in the region, or SLICE_PROCESS_NONE                        */
     bool private_memory; /* nobody else sees the region, and a forked child gets a copy of it               */
     bool read_only;
+    bool refuses;        /* calls that change it answer with a sentence, and nothing else */
     hshm_status refusal; /* with which refused calls answer */
     struct allocator_system system;
 };
@@ -172,6 +189,13 @@ hshm_status allocator_bad_free(const hshm_allocator *a, const void *addr);
 
 /* The sentence for a kind of heap whose tables do not leave room for that custom header; HSHM_E_INVAL. */
 hshm_status allocator_no_layout(const char *title, const struct heap_wish *wish, uint64_t least);
+
+/* Does any log free a block just now?  Asked by who takes blocks that others freed; pairs with the addition in op_log.c. */
+static inline bool
+op_any_frees(const hshm_allocator *a)
+{
+    return a->op_logs != 0 && load_seq_cst(&a->op_table->freeing) != 0;
+}
 
 /* Is this address inside the heap's data? */
 static inline bool

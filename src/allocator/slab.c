@@ -295,6 +295,52 @@ large_give(hshm_allocator *a, const struct block_place *place)
     return true;
 }
 
+/* ---- for user slots; see op_log.h ---- */
+
+/* Claimed slices become a large block for a slot; or nobody's, if the slot does not want it. */
+void *
+large_for(hshm_allocator *a, const struct claim *claim, struct op *op)
+{
+    if (op_candidate(a, op, slice_address(&a->slab, claim->first)))
+        return large_begin(a, claim, 1);
+    run_unclaim(a, claim);
+    return NULL;
+}
+
+/* A claim of ours first, which recovery knows for what it is; and `won`, before it can be anything else's. */
+static hshm_status
+give_large_for(hshm_allocator *a, struct op *op, const struct block_place *place)
+{
+    struct claim claim;
+    if (!run_keep(a, place->slice, place->found, &claim))
+        return allocator_bad_free(a, slice_address(&a->slab, place->slice));
+    atomic_store(&op->log->won, 1);
+    run_unclaim(a, &claim);
+    (void)atomic_fetch_add_explicit(&a->slab.root->frees, 1, memory_order_relaxed);
+    return HSHM_OK;
+}
+
+void
+slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found)
+{
+    const uint64_t begin = a->layout.data_off + (slice << a->slab.shift);
+    op_acknowledge(a, begin, begin + (slice_count(found) << a->slab.shift));
+}
+
+hshm_status
+slab_give_for(hshm_allocator *a, struct op *op, void *addr)
+{
+    struct block_place place;
+    if (!slab_find(a, addr, &place) || !slab_is_live(a, &place))
+        return allocator_bad_free(a, addr);
+    if (slice_state(place.found) == SLICE_RUN)
+        return give_large_for(a, op, &place);
+    if (a->slab
+            .has_owners) /* its own blocks nobody else takes, and others' are freed where they must be acknowledged */
+        return hshm_free(a, addr);
+    return a->ops.give_elsewhere(a, &place) ? HSHM_OK : allocator_bad_free(a, addr);
+}
+
 /* May a block stay where it is?  Not if less than half of it would be used. */
 static bool
 fits(const hshm_allocator *a, const struct block_place *place, size_t size)

@@ -9,6 +9,8 @@
  * slab_recover.c  what dead processes left
  * spares.c        slices that a thread keeps for a while
  * thread_slabs.c  ThreadLocal: a thread's slabs as it knows them
+ * page_slab.c     ScalablePage: its slabs, and which one a shard takes from
+ * op_log.c        operations on user slots (user_slot.c), and finishing them after a death
  * alloc_thread.c, alloc_page.c   who takes blocks from which slab, and how blocks come back
  *
  * A call goes downward: alloc_x -> slab -> run.
@@ -32,6 +34,8 @@ enum {
 struct thread_heap; /* alloc_thread.c */
 struct page_thread; /* alloc_page.c   */
 struct heap_wish;   /* allocator.h    */
+struct op;          /* op_log.h       */
+struct op_log;
 struct heap_layout;
 
 /* Local: where things are, and how many; all of it checked once, so that nothing of it is asked of the region again. */
@@ -249,6 +253,11 @@ uint64_t large_slices(const struct slab_heap *h, size_t size);
 void *large_begin(hshm_allocator *a, const struct claim *claim, size_t alignment);
 bool large_give(hshm_allocator *a, const struct block_place *place);
 void *slab_realloc(hshm_allocator *a, void *addr, size_t size);
+/* For user slots; see op_log.h. */
+void *large_for(hshm_allocator *a, const struct claim *claim, struct op *op);
+/* op_acknowledge() for all blocks of a slab. */
+void slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found);
+hshm_status slab_give_for(hshm_allocator *a, struct op *op, void *addr);
 size_t slab_usable_size(hshm_allocator *a, const void *addr);
 void slab_count_failure(hshm_allocator *a);
 void *slab_no_room(hshm_allocator *a, size_t size);
@@ -272,6 +281,9 @@ void slab_recover_process(hshm_allocator *a, uint32_t process, hshm_recover_repo
  * no call, and without slices kept for later.  ThreadLocal: its slot is `kept_slot`, UINT32_MAX if it has none.
  */
 void slab_recover_copy(hshm_allocator *a, uint32_t kept_slot);
+/* After a death: what it was taking for a slot, and what it was freeing from one; see op_log.h. */
+void slab_undo_take(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr);
+void slab_finish_give(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr);
 /* ThreadLocal: give an orphan free if it has no live block. */
 bool slab_retire_orphan(hshm_allocator *a, uint64_t slice);
 

@@ -116,7 +116,8 @@ place_parts(const struct heap_wish *wish, uint64_t begin, const struct geometry 
     const uint64_t slice = UINT64_C(1) << g->slice_shift;
     const uint64_t table = parts_of(g).end;
     const uint64_t root = begin + table;
-    const uint64_t custom = root + sizeof(struct slab_root);
+    const uint64_t root_size = sizeof(struct slab_root) + op_table_size(wish->region_size);
+    const uint64_t custom = root + root_size;
     if (wish->custom_size > wish->region_size || custom > wish->region_size)
         return false;
     /* Data begins at a slice's multiple, so that blocks are aligned where the region is; small slices save the room. */
@@ -129,7 +130,7 @@ place_parts(const struct heap_wish *wish, uint64_t begin, const struct geometry 
         .table_off = begin,
         .table_size = table,
         .root_off = root,
-        .root_size = sizeof(struct slab_root),
+        .root_size = root_size,
         .custom_off = wish->custom_size == 0 ? 0 : custom,
         .custom_size = wish->custom_size,
         .data_off = data,
@@ -166,8 +167,9 @@ slab_layout(const struct heap_wish *wish, const char *title, bool has_owners, st
                     (unsigned long long)SLICE_PROCESS_NONE);
     if (most_slices(wish, begin, &g, ret_layout) == 0) {
         g.slices = 1;
-        return allocator_no_layout(
-            title, wish, begin + parts_of(&g).end + sizeof(struct slab_root) + (UINT64_C(1) << g.slice_shift));
+        return allocator_no_layout(title, wish,
+                                   begin + parts_of(&g).end + sizeof(struct slab_root) +
+                                       op_table_size(wish->region_size) + (UINT64_C(1) << g.slice_shift));
     }
     (void)place_parts(wish, begin, &g, ret_layout);
     return HSHM_OK;
@@ -236,6 +238,7 @@ set_view(hshm_allocator *a, const struct geometry *g)
         h->cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_LEAST, most_slices_of_slab(h->count));
         h->large_cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_WANTED, most_slices_of_slab(h->count));
     }
+    op_view(a, sizeof(struct slab_root));
     for (size_t granules = 0; granules < COUNTOF(h->small_class); granules++)
         h->small_class[granules] = (uint8_t)slab_class(h, granules * GRANULE);
     a->view.data = h->data;

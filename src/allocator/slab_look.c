@@ -238,6 +238,7 @@ check_page(const hshm_allocator *a, const struct seen *seen, bool has_free)
         return broken(a, seen->slice, "a slab that is none, is of another class, or that somebody has locked");
     for (uint32_t shard = 0; shard < h->shard_count; shard++)
         shards += current_slice(load_relaxed(&shard_at(h, shard)->current[seen->class])) == seen->slice;
+    shards += op_has_slab(a, seen->slice);
     if (shards != ((own & SLAB_CURRENT) != 0))
         return broken(a, seen->slice, "a slab is current and in no shard, or in several");
     if ((own & SLAB_SHELVED) != 0 && has_free && !is_on_shelf(h, seen->class, page_shelf(h, own), seen->slice))

@@ -46,6 +46,15 @@ is_all_free(const struct slab_heap *h, struct slab_record *record, uint64_t *ret
     return true;
 }
 
+/* Nobody takes from it any more; who is freeing a block of it for a slot must know that it did. */
+static bool
+retire_locked(hshm_allocator *a, uint64_t slice, uint64_t found)
+{
+    if (op_any_frees(a))
+        slab_acknowledge(a, slice, found);
+    return run_free(a, slice, found);
+}
+
 bool
 slab_retire_orphan(hshm_allocator *a, uint64_t slice)
 {
@@ -61,7 +70,7 @@ slab_retire_orphan(hshm_allocator *a, uint64_t slice)
         /* Locked: nobody takes from it, and it stays what it is.  It may be another slab than the one looked at before. */
         const uint64_t found = load_acquire(&h->slices[slice]);
         const bool is_sound = slab_record_is_sound(h, slice, found);
-        if (is_sound && is_all_free(h, record, &remote) && run_free(a, slice, found)) {
+        if (is_sound && is_all_free(h, record, &remote) && retire_locked(a, slice, found)) {
             (void)atomic_fetch_add_explicit(&h->root->frees, remote, memory_order_relaxed);
             return true;
         }
@@ -144,13 +153,14 @@ free_dead_threads(const struct slab_heap *h, const struct dead_threads *dead, hs
 /* ---- ScalablePage ---- */
 
 static bool
-is_in_a_shard(const struct slab_heap *h, uint64_t slice, uint32_t class)
+is_in_a_shard(const hshm_allocator *a, uint64_t slice, uint32_t class)
 {
+    const struct slab_heap *h = &a->slab;
     for (uint32_t shard = 0; shard < h->shard_count && class < h->classes; shard++) {
         if (current_slice(load_seq_cst(&shard_at(h, shard)->current[class])) == slice)
             return true;
     }
-    return false;
+    return op_has_slab(a, slice);
 }
 
 /*
@@ -199,7 +209,7 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
         shelve = true;
         report->slabs++;
     } else if (flags == (SLAB_IS | SLAB_CURRENT) && is_of(page_own_process(own), process)) {
-        shelve = !is_in_a_shard(h, slice, class);
+        shelve = !is_in_a_shard(a, slice, class);
         report->slabs += shelve;
     } else if (flags == (SLAB_IS | SLAB_FULL)) {
         shelve = any_free(h, record);
@@ -210,6 +220,50 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
         cas_seq_cst(&record->own, &own, page_own(SLAB_SHELVED, class, page_own_home(own), 0)))
         shelf_put(h, class, page_shelf(h, own), slice);
     (void)page_retire(a, slice);
+}
+
+/* ---- user slots ---- */
+
+/* A large block becomes a claim of the dead, which is made free with the others; again: it is one already. */
+static void
+drop_large(hshm_allocator *a, const struct block_place *place, uint64_t process)
+{
+    uint64_t found = place->found;
+    (void)cas_seq_cst(&a->slab.slices[place->slice], &found, slice_make(SLICE_CLAIMED, process, 1));
+}
+
+/* Nobody else takes from that slab; so if the block is live, the dead one took it. */
+void
+slab_undo_take(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr)
+{
+    struct slab_heap *h = &a->slab;
+    struct block_place place;
+    (void)log;
+    if (!slab_find(a, addr, &place) || !slab_is_live(a, &place))
+        return;
+    if (slice_state(place.found) == SLICE_RUN) {
+        drop_large(a, &place, process);
+        return;
+    }
+    bits_word *row = h->has_owners ? bits_of(place.record) : remote_of(h, place.record);
+    (void)atomic_fetch_or(&row[place.block / WORD_BITS], UINT64_C(1) << place.block % WORD_BITS);
+    if (!h->has_owners)
+        __atomic_store_n(&place.record->left_from, 1, __ATOMIC_SEQ_CST);
+}
+
+/* If it is live, and nobody has seen it free, the dead one had not freed it yet. */
+void
+slab_finish_give(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr)
+{
+    struct block_place place;
+    const bool is_live = slab_find(a, addr, &place) && slab_is_live(a, &place);
+    /* In this order: it is acknowledged before it can be live again, or its slices something else. */
+    if (!is_live || load_relaxed(&log->won) != 0 || load_seq_cst(&log->ack) >= load_relaxed(&log->seq))
+        return;
+    if (slice_state(place.found) == SLICE_RUN)
+        drop_large(a, &place, process);
+    else
+        (void)a->ops.give_elsewhere(a, &place);
 }
 
 /* ---- both ---- */
@@ -320,6 +374,7 @@ void
 slab_recover_process(hshm_allocator *a, uint32_t process, hshm_recover_report *report)
 {
     struct dead_threads dead;
+    op_recover(a, process, report); /* first: what it held is still its own */
     (void)find_dead_threads(&a->slab, process, &dead);
     recover_slices(a, process, &dead, report);
     mail_everyone(&a->slab);
@@ -353,6 +408,7 @@ slab_recover_copy(hshm_allocator *a, uint32_t kept_slot)
         if (slot != kept_slot && load_relaxed(&h->threads[slot].owner) != 0)
             dead.bits[slot / WORD_BITS] |= UINT64_C(1) << slot % WORD_BITS;
     }
+    op_recover_copy(a);
     recover_slices(a, ANY_PROCESS, &dead, NO_REPORT);
     mail_everyone(h);
     count_slices(h);

@@ -23,7 +23,7 @@ enum {
     IMAGE_SIZE = 65536, /* as large as the largest page, so that files are not rounded */
     /* Where the parts of such a heap lie, with 3 slots and a custom header of 100 bytes. */
     ROOT_OFF = 1536,
-    DATA_SIZE = 63744
+    DATA_SIZE = 63424
 };
 
 static const hshm_allocator_id heap_id = { 1, 0 };
@@ -277,8 +277,8 @@ static const struct wrong wrongs[] = {
     /* The heap's kind */
     { { SET(allocator_kind, 0) }, true, HSHM_E_NOTSUP, "holds a heap of kind 0, which this build lacks" },
     { { SET(allocator_kind, 99) }, true, HSHM_E_NOTSUP, "holds a heap of kind 99, which this build lacks" },
-    { { SET(allocator_kind, HSHM_ALLOCATOR_SCALABLE_PAGE) }, true, HSHM_E_CORRUPT, "are no heap's of slabs" },
-    { { SET(allocator_kind, HSHM_ALLOCATOR_THREAD_LOCAL) }, true, HSHM_E_CORRUPT, "are no heap's of slabs" },
+    { { SET(allocator_kind, HSHM_ALLOCATOR_SCALABLE_PAGE) }, true, HSHM_E_CORRUPT, "its root describes" },
+    { { SET(allocator_kind, HSHM_ALLOCATOR_THREAD_LOCAL) }, true, HSHM_E_CORRUPT, "its root describes" },
     { { SET(allocator_kind, HSHM_ALLOCATOR_MALLOC) }, true, HSHM_E_CORRUPT, "claims to hold a Malloc heap" },
     { { SET(min_block, 24) }, true, HSHM_E_CORRUPT, "its smallest block is 24" },
     { { SET(min_block, 8) }, true, HSHM_E_CORRUPT, "its smallest block is 8" },

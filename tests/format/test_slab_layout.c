@@ -46,6 +46,24 @@ the_structs_lie_as_written(void **state)
 }
 
 static void
+logs_lie_as_written(void **state)
+{
+    (void)state;
+    static const struct field log[] = {
+        FIELD(op_log, owner, 0, 8), FIELD(op_log, slot, 8, 8), FIELD(op_log, to, 16, 8),  FIELD(op_log, block, 24, 8),
+        FIELD(op_log, won, 32, 8),  FIELD(op_log, seq, 40, 8), FIELD(op_log, ack, 48, 8), FIELD(op_log, slab, 56, 8),
+    };
+    assert_layout("op_log", sizeof(struct op_log), log, COUNTOF(log), 64);
+    assert_int_equal(offsetof(struct op_table, freeing), 0);
+    assert_int_equal(offsetof(struct op_table, logs), 64);
+    assert_int_equal(user_slot_make(USER_SLOT_FULL, 0, 0x12340), 0x123400001);
+    assert_int_equal(user_slot_make(USER_SLOT_RESERVED, 5, 0x10), 0x100016);
+    assert_int_equal(user_slot_make(USER_SLOT_CLAIMED, 0x3ffff, 0), 0xfffff);
+    assert_int_equal(user_slot_off(0x123400001), 0x12340);
+    assert_int_equal(user_slot_state(0x100016), USER_SLOT_RESERVED);
+}
+
+static void
 words_are_as_written(void **state)
 {
     (void)state;
@@ -94,14 +112,14 @@ static const struct whole wholes[] = {
     { HSHM_ALLOCATOR_SCALABLE_PAGE,    8192,  16,   5, 10,  56,   80,   64,  128, 1024,   1024,   1024,   1536,   1984,   2496,   2752 },
     { HSHM_ALLOCATOR_THREAD_LOCAL,     8192, 256,   1, 12,  40,   80,   64,  128,  768,   1280,   1344,   1344,   1472,   1984,   2304 },
     { HSHM_ALLOCATOR_SCALABLE_PAGE,    8192, 256,   1, 12,  40,   80,   64,  128,  768,    768,    768,   1152,   1280,   1792,   2048 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536,  16,  55, 10,  56,   80,  448,  512, 1408,   3456,   3584,   3584,   8000,   8512,   8768 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536,  16,  56, 10,  56,   80,  448,  512, 1408,   1408,   1408,   1920,   6400,   6912,   7168 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536, 256,  14, 12,  40,   80,  128,  192,  832,   2880,   3008,   3008,   4160,   4672,   5120 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536, 256,  15, 12,  40,   80,  128,  192,  832,    832,    832,   1216,   2432,   2944,   3328 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576,  16, 244, 12,  72,  128, 1984, 2048, 4928,  13120,  15168,  15168,  46400,  46912,  47168 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576,  16, 246, 12,  72,  128, 1984, 2048, 4928,   4928,   4928,   5568,  37056,  37568,  37824 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576, 256, 247, 12,  40,   80, 1984, 2048, 3648,  11840,  13888,  13888,  33664,  34176,  34560 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576, 256, 249, 12,  40,   80, 2048, 2112, 3712,   3712,   3712,   4096,  24064,  24576,  24832 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536,  16,  55, 10,  56,   80,  448,  512, 1408,   3456,   3584,   3584,   8000,   8512,   9088 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536,  16,  56, 10,  56,   80,  448,  512, 1408,   1408,   1408,   1920,   6400,   6912,   7488 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536, 256,  14, 12,  40,   80,  128,  192,  832,   2880,   3008,   3008,   4160,   4672,   5376 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536, 256,  15, 12,  40,   80,  128,  192,  832,    832,    832,   1216,   2432,   2944,   3584 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576,  16, 244, 12,  72,  128, 1984, 2048, 4928,  13120,  15168,  15168,  46400,  46912,  48256 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576,  16, 246, 12,  72,  128, 1984, 2048, 4928,   4928,   4928,   5568,  37056,  37568,  38912 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576, 256, 247, 12,  40,   80, 1984, 2048, 3648,  11840,  13888,  13888,  33664,  34176,  35584 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576, 256, 249, 12,  40,   80, 2048, 2112, 3712,   3712,   3712,   4096,  24064,  24576,  26112 },
     /* Above 16 MiB ScalablePage's depends on the number of processors. */
     { HSHM_ALLOCATOR_THREAD_LOCAL, 16777216,  16, 249, 16, 104, 1088, 2048, 2112, 6272, 137344, 170112, 170112, 441024, 441536, 458752 },
     { HSHM_ALLOCATOR_THREAD_LOCAL, 16777216, 256, 252, 16,  72,  128, 2048, 2112, 4992, 136064, 168832, 168832, 201088, 201600, 262144 },
@@ -112,6 +130,21 @@ static uint64_t
 distance(const void *from, const void *to)
 {
     return (uint64_t)((const char *)to - (const char *)from);
+}
+
+/* 64 bytes each, and 64 before them; see format/log_format.h. */
+static uint64_t
+size_of_logs(uint64_t region)
+{
+    static const struct {
+        uint64_t region, size;
+    } known[] = { { 8192, 0 }, { 65536, 320 }, { 1048576, 1088 }, { 16777216, 4160 } };
+    for (size_t i = 0; i < COUNTOF(known); i++) {
+        if (known[i].region == region)
+            return known[i].size;
+    }
+    fail();
+    return 0;
 }
 
 static void
@@ -132,7 +165,7 @@ assert_whole(const struct whole *whole, const hshm_allocator *heap)
     assert_int_equal(layout->table_off, 512);
     assert_int_equal(layout->table_size, whole->table_size);
     assert_int_equal(layout->root_off, whole->root_off);
-    assert_int_equal(layout->root_size, 256);
+    assert_int_equal(layout->root_size, 256 + size_of_logs(whole->region));
     assert_int_equal(layout->data_off, whole->data_off);
     assert_int_equal(layout->data_size, whole->slices << whole->slice_shift);
     assert_ptr_equal(h->slices, heap->view.base + 512);
@@ -161,6 +194,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_structs_lie_as_written),
+        cmocka_unit_test(logs_lie_as_written),
         cmocka_unit_test(words_are_as_written),
         cmocka_unit_test_teardown(heaps_lie_as_worked_out, drop_heaps),
     };

@@ -1,0 +1,236 @@
+/*
+ * op_log.c - see op_log.h.
+ */
+#include "allocator/allocator.h"
+#include "allocator/user_slot.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "sync/clock.h"
+
+enum { OWNER_SHIFT = 8, PATIENCE_MS = 1000 };
+
+void
+op_view(hshm_allocator *a, uint64_t own_root_size)
+{
+    const uint64_t room = a->layout.root_size - min_u64(own_root_size, a->layout.root_size);
+    a->op_table = (struct op_table *)(void *)(a->view.base + a->layout.root_off + own_root_size);
+    a->op_logs = room <= sizeof(struct op_table)
+                     ? 0
+                     : (uint32_t)min_u64((room - sizeof(struct op_table)) / sizeof(struct op_log), OP_LOGS_MAX);
+}
+
+static struct op_log *
+log_at(const hshm_allocator *a, uint32_t id)
+{
+    return &a->op_table->logs[id];
+}
+
+/* ---- in the middle of an operation ---- */
+
+static bool
+try_begin(const hshm_allocator *a, uint32_t start, struct op *op)
+{
+    for (uint32_t i = 0; i < a->op_logs; i++) {
+        const uint32_t id = (start + i) % a->op_logs;
+        uint64_t nobody = 0;
+        if (load_relaxed(&log_at(a, id)->owner) != 0 ||
+            !cas_seq_cst(&log_at(a, id)->owner, &nobody, 1 | (uint64_t)a->process << OWNER_SHIFT))
+            continue;
+        op->log = log_at(a, id);
+        op->id = id;
+        return true;
+    }
+    return false;
+}
+
+hshm_status
+op_begin(hshm_allocator *a, uint32_t start, _Atomic uint64_t *slot, struct op *ret_op)
+{
+    *ret_op = (struct op){ .slot = slot };
+    if (LIKELY(try_begin(a, start, ret_op)))
+        return HSHM_OK;
+    op_recover_dead(a);
+    struct wait wait = wait_begin(PATIENCE_MS);
+    do {
+        if (try_begin(a, start, ret_op))
+            return HSHM_OK;
+    } while (wait_more(&wait));
+    return fail(
+        HSHM_E_LIMIT,
+        "the heap %u.%u has %u logs for operations on slots, and all are in use by live processes (stopped ones?); "
+        "try again, or use a larger region",
+        a->id.major, a->id.minor, a->op_logs);
+}
+
+void
+op_end(hshm_allocator *a, struct op_log *log)
+{
+    const uint64_t bit = UINT64_C(1) << (log - a->op_table->logs);
+    store_release(&log->block, 0);
+    if ((load_seq_cst(&a->op_table->freeing) & bit) != 0)
+        (void)atomic_fetch_and(&a->op_table->freeing, ~bit);
+    store_release(&log->slot, 0);
+    store_release(&log->to, 0);
+    store_release(&log->won, 0);
+    store_release(&log->owner, 0);
+}
+
+bool
+op_candidate(hshm_allocator *a, struct op *op, const void *block)
+{
+    const uint64_t word = user_slot_make(USER_SLOT_RESERVED, op->id, hshm_to_off(a, block));
+    uint64_t empty = USER_SLOT_EMPTY;
+    /* Sequentially consistent, so that nothing that follows comes before it, in the compiler either. */
+    if (op->is_reserved) {
+        (void)atomic_exchange(op->slot, word);
+        return true;
+    }
+    op->is_reserved = cas_seq_cst(op->slot, &empty, word);
+    op->was_busy = !op->is_reserved;
+    return op->is_reserved;
+}
+
+void
+op_log_free(hshm_allocator *a, struct op_log *log, uint64_t off)
+{
+    store_release(&log->seq, load_relaxed(&log->seq) + 1);
+    /* Before the block: who sees it free asks for this.  Pairs with op_any_frees(). */
+    (void)atomic_fetch_or(&a->op_table->freeing, UINT64_C(1) << (log - a->op_table->logs));
+    atomic_store(&log->block, off);
+}
+
+/* ---- those who take what others freed ---- */
+
+static void
+acknowledge(hshm_allocator *a, struct op_log *log, uint64_t off)
+{
+    struct block_place place;
+    /* In this order: if the log frees the block once more, with another count, it is not free between its two frees. */
+    const uint64_t seq = load_seq_cst(&log->seq);
+    if (load_seq_cst(&log->block) != off || !slab_find(a, hshm_to_addr(a, off), &place) || slab_is_live(a, &place))
+        return;
+    uint64_t ack = load_relaxed(&log->ack);
+    /* Never lower: a late one must not undo a later one. */
+    while (ack < seq && !cas_seq_cst(&log->ack, &ack, seq))
+        ;
+}
+
+NO_INLINE void
+op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end)
+{
+    for (uint64_t which = load_seq_cst(&a->op_table->freeing); which != 0; which &= which - 1) {
+        const uint32_t id = (uint32_t)__builtin_ctzll(which);
+        const uint64_t off = id < a->op_logs ? load_seq_cst(&log_at(a, id)->block) : 0;
+        if (off >= begin && off < end)
+            acknowledge(a, log_at(a, id), off);
+    }
+}
+
+/* ---- ScalablePage's slabs ---- */
+
+bool
+op_has_slab(const hshm_allocator *a, uint64_t slice)
+{
+    for (uint32_t id = 0; id < a->op_logs; id++) {
+        if (load_seq_cst(&log_at(a, id)->slab) == slice + 1)
+            return true;
+    }
+    return false;
+}
+
+void
+op_each_idle(hshm_allocator *a, void (*fn)(hshm_allocator *a, struct op_log *log))
+{
+    for (uint32_t id = 0; id < a->op_logs; id++) {
+        struct op op;
+        uint64_t nobody = 0;
+        op.log = log_at(a, id);
+        if (load_relaxed(&op.log->slab) == 0 ||
+            !cas_seq_cst(&op.log->owner, &nobody, 1 | (uint64_t)a->process << OWNER_SHIFT))
+            continue;
+        fn(a, op.log);
+        op_end(a, op.log);
+    }
+}
+
+/* ---- after a death ---- */
+
+static bool
+is_of(uint64_t owner, uint64_t process)
+{
+    return owner != 0 && (process == UINT64_MAX || owner == (1 | process << OWNER_SHIFT));
+}
+
+static bool
+stands_in(uint64_t word, enum user_slot_state state, uint32_t id)
+{
+    return user_slot_state(word) == state && (word >> 2 & ((1u << USER_SLOT_ID_BITS) - 1)) == id;
+}
+
+static void
+finish_move(uint32_t id, _Atomic uint64_t *from, _Atomic uint64_t *to)
+{
+    uint64_t there = load_seq_cst(to);
+    uint64_t here = load_seq_cst(from);
+    if (stands_in(here, USER_SLOT_CLAIMED, id)) {
+        if (stands_in(there, USER_SLOT_RESERVED, id)) /* else it is there already, and may have been moved on */
+            (void)cas_seq_cst(to, &there, user_slot_make(USER_SLOT_FULL, 0, user_slot_off(here)));
+        (void)cas_seq_cst(from, &here, USER_SLOT_EMPTY);
+    } else if (stands_in(there, USER_SLOT_RESERVED, id)) {
+        (void)cas_seq_cst(to, &there, USER_SLOT_EMPTY);
+    }
+}
+
+/* One place or two, then the slot; so it may be repeated: what is done already is seen. */
+static void
+finish(hshm_allocator *a, uint32_t id, uint64_t process)
+{
+    struct op_log *log = log_at(a, id);
+    _Atomic uint64_t *slot = user_slot_at(a, load_relaxed(&log->slot));
+    const uint64_t to_off = load_relaxed(&log->to);
+    _Atomic uint64_t *to = user_slot_at(a, to_off);
+    uint64_t word = slot == NULL ? USER_SLOT_EMPTY : load_seq_cst(slot);
+    void *block = hshm_to_addr(a, user_slot_off(word));
+    if (to_off != 0) {
+        if (slot != NULL && to != NULL)
+            finish_move(id, slot, to);
+    } else if (stands_in(word, USER_SLOT_RESERVED, id)) {
+        a->ops.undo_take(a, log, process, block);
+        (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
+    } else if (stands_in(word, USER_SLOT_CLAIMED, id)) {
+        a->ops.finish_give(a, log, process, block);
+        (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
+    }
+    op_end(a, log);
+}
+
+static uint64_t
+recover(hshm_allocator *a, uint64_t process)
+{
+    uint64_t finished = 0;
+    for (uint32_t id = 0; id < a->op_logs; id++) {
+        if (!is_of(load_seq_cst(&log_at(a, id)->owner), process))
+            continue;
+        finish(a, id, process);
+        finished++;
+    }
+    return finished;
+}
+
+void
+op_recover(hshm_allocator *a, uint32_t process, hshm_recover_report *report)
+{
+    report->operations += recover(a, process);
+}
+
+void
+op_recover_copy(hshm_allocator *a)
+{
+    (void)recover(a, UINT64_MAX);
+}
+
+void
+op_recover_dead(hshm_allocator *a)
+{
+    (void)allocator_for_each_dead(a, a->ops.recover, &(hshm_recover_report){ 0 });
+}

@@ -1,0 +1,333 @@
+/*
+ * page_slab.c - see page_slab.h.
+ */
+#include "allocator/page_slab.h"
+
+#include "base/bits.h"
+#include "sync/pages.h"
+
+enum {
+    USELESS_AT_MOST = 16, /* slabs of another home looked at, before a new one is made       */
+    SEQUENCE_TRIES = 8,   /* restarted so often, it is a debugger that steps                 */
+    FEW_SLABS = 2,        /* that a thread makes of a class in a while: the next ones are larger */
+    FULL_SHARE = 8        /* a slab counts as full until one of so many blocks is free       */
+};
+
+/* ---- looking at slabs ---- */
+
+bool
+page_has_free(const struct slab_heap *h, struct slab_record *record)
+{
+    const uint32_t words = words_for(blocks_of(h, record));
+    for (uint32_t word = 0; word < words; word++) {
+        if (free_word(h, record, word) != 0)
+            return true;
+    }
+    return false;
+}
+
+bool
+page_is_all_free(const struct slab_heap *h, struct slab_record *record)
+{
+    const uint32_t blocks = blocks_of(h, record);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        if (free_word(h, record, word) != word_mask(word, blocks))
+            return false;
+    }
+    return true;
+}
+
+/* From `own` as it was found, to a shelf.  False: it is something else by now. */
+bool
+page_shelve(const struct slab_heap *h, uint64_t slice, uint64_t own)
+{
+    const uint32_t class = page_own_class(own);
+    if (class >= h->classes ||
+        !cas_seq_cst(&record_of(h, slice)->own, &own, page_own(SLAB_SHELVED, class, page_own_home(own), 0)))
+        return false;
+    shelf_put(h, class, page_shelf(h, own), slice);
+    return true;
+}
+
+/* ---- giving slabs free ---- */
+
+/* Take all blocks of a word of a locked slab.  False: a taker was faster, or we are not at its home any more. */
+static bool
+take_word(hshm_allocator *a, uint64_t slice, uint64_t locked, uint32_t word, uint64_t mask)
+{
+    const struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    const uint64_t home = load_seq_cst(&bits_of(record)[word]);
+    uint64_t shared = mask & ~home;
+    /* Between seeing them free and taking them; while the slab is locked nobody can have taken and freed one of them anew. */
+    if (shared != 0 && load_seq_cst(&remote_of(h, record)[word]) == shared && op_any_frees(a))
+        slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]));
+    if (shared != 0 && !cas_seq_cst(&remote_of(h, record)[word], &shared, 0))
+        return false;
+    const struct rseq_guard guard = { &record->own, locked };
+    enum rseq_result done = home == 0 ? RSEQ_DONE : RSEQ_AGAIN;
+    /* Again, if it was only interrupted: nobody might come by a second time. */
+    for (int tries = 0; done == RSEQ_AGAIN && tries < SEQUENCE_TRIES && page_own_home(locked) == rseq_cpu() + 1;
+         tries++)
+        done = rseq_empty(rseq_cpu(), guard, &bits_of(record)[word], home);
+    if (done == RSEQ_DONE)
+        return true;
+    (void)atomic_fetch_or(&remote_of(h, record)[word], mask & ~home);
+    note_shared(record);
+    return false;
+}
+
+/* Put the first words back, as shared bits, that were taken for good and cannot be given free now. */
+static void
+unlock(const struct slab_heap *h, uint64_t slice, uint64_t locked, uint32_t words)
+{
+    struct slab_record *record = record_of(h, slice);
+    const uint32_t blocks = blocks_of(h, record);
+    for (uint32_t word = 0; word < words; word++)
+        (void)atomic_fetch_or(&remote_of(h, record)[word], word_mask(word, blocks));
+    note_shared(record);
+    store_release(&record->log, 0);
+    (void)page_shelve(h, slice, locked);
+}
+
+/* The slices of a slab or large block become idle, or free.  False: it is not what it was. */
+bool
+page_give_slices(hshm_allocator *a, uint64_t slice, uint64_t found)
+{
+    struct page_thread *thread = thread_of(a);
+    return (!is_no_thread(thread) && idle_keep(a, &thread->idle, slice, found)) || run_free(a, slice, found);
+}
+
+bool
+page_take_slices(hshm_allocator *a, uint64_t slices, uint64_t alignment, struct claim *ret_claim)
+{
+    struct page_thread *thread = thread_of(a);
+    return !is_no_thread(thread) && idle_take(a, &thread->idle, slices, alignment, ret_claim);
+}
+
+bool
+page_retire(hshm_allocator *a, uint64_t slice)
+{
+    struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    const uint64_t found = load_acquire(&h->slices[slice]);
+    uint64_t own = load_seq_cst(&record->own);
+    const uint32_t home = page_own_home(own);
+    if (slice_state(found) != SLICE_SLAB || !has_flags(own, SLAB_SHELVED) || (home != 0 && home != rseq_cpu() + 1) ||
+        !page_is_all_free(h, record) || !slab_record_is_sound(h, slice, found))
+        return false;
+    const uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), home, a->process);
+    if (!cas_seq_cst(&record->own, &own, locked))
+        return false;
+    const uint32_t blocks = blocks_of(h, record);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        if (!take_word(a, slice, locked, word, word_mask(word, blocks))) {
+            unlock(h, slice, locked, word);
+            return false;
+        }
+        store_release(&record->log, load_relaxed(&record->log) | UINT64_C(1) << word);
+    }
+    /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
+    if (page_give_slices(a, slice, load_acquire(&h->slices[slice])))
+        return true;
+    unlock(h, slice, locked, words_for(blocks));
+    return false;
+}
+
+/* On one processor: slabs at home there, without a live block, that were waiting for someone to come by. */
+void
+page_retire_at_home(void *arg, uint32_t cpu)
+{
+    hshm_allocator *a = arg;
+    const struct slab_heap *h = &a->slab;
+    const uint64_t high = run_high(h);
+    for (uint64_t slice = 0; slice < high && rseq_cpu() == cpu; slice++) {
+        if (slice_state(load_relaxed(&h->slices[slice])) == SLICE_SLAB &&
+            page_own_home(load_relaxed(&record_of(h, slice)->own)) == cpu + 1)
+            (void)page_retire(a, slice);
+    }
+}
+
+/* ---- the shard's slab ---- */
+
+static uint32_t
+count_free_blocks(const struct slab_heap *h, struct slab_record *record)
+{
+    uint32_t free_blocks = 0;
+    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
+        free_blocks += bits_count(free_word(h, record, word));
+    return free_blocks;
+}
+
+/* How many free blocks make a slab worth a turn in a shard; see page_look_at(). */
+static uint32_t
+enough_free(uint32_t blocks)
+{
+    return blocks < FULL_SHARE ? 1 : blocks / FULL_SHARE;
+}
+
+bool
+page_is_worth_a_turn(const struct slab_heap *h, struct slab_record *record)
+{
+    return count_free_blocks(h, record) >= enough_free(blocks_of(h, record));
+}
+
+/*
+ * A slab that is not current may have to be shelved, or may be without a live block.  It is shelved when an eighth of its
+ * blocks is free, not for the first: to take a slab and leave it again costs half a dozen atomic instructions, which shall
+ * serve several blocks.
+ */
+NO_INLINE void
+page_look_at(hshm_allocator *a, uint64_t slice, struct slab_record *record)
+{
+    struct slab_heap *h = &a->slab;
+    const uint64_t own = load_seq_cst(&record->own);
+    const uint32_t blocks = blocks_of(h, record);
+    const uint32_t enough = enough_free(blocks);
+    if ((own & SLAB_CURRENT) != 0) {
+        set_left(record, LEFT_UNCOUNTED);
+        return;
+    }
+    const uint32_t free_blocks = count_free_blocks(h, record);
+    if (has_flags(own, SLAB_FULL) && free_blocks < enough) {
+        set_left(record, enough - free_blocks);
+        return;
+    }
+    if (has_flags(own, SLAB_FULL))
+        (void)page_shelve(h, slice, own);
+    set_left(record, free_blocks < blocks ? blocks - free_blocks : 1);
+    if (free_blocks == blocks)
+        (void)page_retire(a, slice);
+}
+
+/* It is not the shard's any more.  FULL first, then the bits again: see above. */
+void
+page_leave_current(hshm_allocator *a, uint64_t slice)
+{
+    struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    uint64_t own = load_seq_cst(&record->own);
+    while (has_flags(own, SLAB_CURRENT)) { /* again, if another one marked it just then */
+        const uint64_t full = page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0);
+        if (!cas_seq_cst(&record->own, &own, full))
+            continue;
+        page_look_at(a, slice, record);
+        return;
+    }
+}
+
+/* Before a shard is led elsewhere: if we are killed before the slab is FULL, recovery after us finds it in no shard. */
+void
+page_mark_current(const hshm_allocator *a, uint64_t slice)
+{
+    struct slab_record *record = record_of(&a->slab, slice);
+    uint64_t own = load_seq_cst(&record->own);
+    if (has_flags(own, SLAB_CURRENT) && page_own_process(own) != a->process)
+        (void)cas_seq_cst(&record->own, &own,
+                          page_own(SLAB_CURRENT, page_own_class(own), page_own_home(own), a->process));
+}
+
+/* Are there blocks that this thread can take, being where it is? */
+static bool
+is_of_use(const struct slab_heap *h, struct slab_record *record, uint64_t own, struct here here)
+{
+    const uint32_t words = words_for(blocks_of(h, record));
+    const bool at_home = here.cpu != RSEQ_NO_CPU && page_own_home(own) == here.cpu + 1;
+    for (uint32_t word = 0; word < words; word++) {
+        if ((at_home && load_relaxed(&bits_of(record)[word]) != 0) ||
+            (may_be_shared(record) && load_relaxed(&remote_of(h, record)[word]) != 0))
+            return true;
+    }
+    return false;
+}
+
+/* A slab with free blocks from a shelf: its slice + 1, now CURRENT by this process; 0 when there is none. */
+static uint64_t
+take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here)
+{
+    struct slab_heap *h = &a->slab;
+    int useless = 0;
+    for (;;) {
+        const uint64_t taken = shelf_take(h, class, shelf);
+        if (taken == 0)
+            return 0;
+        const uint64_t slice = taken - 1;
+        struct slab_record *record = record_of(h, slice);
+        uint64_t own = load_seq_cst(&record->own);
+        if (!has_flags(own, SLAB_SHELVED) || page_own_class(own) != class ||
+            !slab_record_is_sound(h, slice, load_acquire(&h->slices[slice])))
+            continue; /* it is something else by now, and who made it that puts it where it belongs */
+        if (!is_of_use(h, record, own, here)) {
+            shelf_put(h, class, shelf, slice);
+            if (++useless >= USELESS_AT_MOST)
+                return 0;
+            continue;
+        }
+        if (!cas_seq_cst(&record->own, &own, page_own(SLAB_CURRENT, class, page_own_home(own), a->process)))
+            continue;
+        set_left(record, LEFT_UNCOUNTED);
+        return taken;
+    }
+}
+
+uint64_t
+page_find_shelved(hshm_allocator *a, uint32_t class, struct here here)
+{
+    const uint32_t shards = a->slab.shard_count;
+    uint64_t next = 0;
+    for (uint32_t i = 0; next == 0 && i < shards; i++)
+        next = take_shelved(a, class, (here.shard + i) & (shards - 1), here);
+    return next;
+}
+
+uint64_t
+page_make_slab(hshm_allocator *a, uint32_t class, struct here here)
+{
+    struct page_thread *thread = thread_of(a);
+    const bool has_many = !is_no_thread(thread) && thread->bins[class].made++ >= FEW_SLABS;
+    const struct slab_cut cut = has_many ? a->slab.large_cuts[class] : a->slab.cuts[class];
+    struct claim claim;
+    if (!page_take_slices(a, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim))
+        return 0;
+    const bool has_home = here.cpu != RSEQ_NO_CPU;
+    slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, has_home ? here.cpu + 1 : 0, a->process), !has_home);
+    return claim.first + 1;
+}
+
+/* What a shard says of a slab: at home, blocks come from the first word that has home bits, of those behind `word`. */
+uint64_t
+page_lead_to(const struct slab_heap *h, uint32_t shard, uint64_t slice, uint64_t word)
+{
+    struct slab_record *record = record_of(h, slice);
+    const uint32_t words = words_for(blocks_of(h, record));
+    const bool at_home = page_own_home(load_seq_cst(&record->own)) == shard + 1;
+    for (uint32_t i = 0; at_home && i < words; i++) {
+        word = word + 1 < words ? word + 1 : 0;
+        if (load_relaxed(&bits_of(record)[word]) != 0)
+            return current_make(slice, word, true);
+    }
+    return current_make(slice, 0, at_home);
+}
+
+/* Another slab for the shard.  False: no memory. */
+bool
+page_replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64_t current)
+{
+    struct slab_heap *h = &a->slab;
+    uint64_t next = page_find_shelved(a, class, here);
+    if (next == 0)
+        next = page_make_slab(a, class, here);
+    if (next == 0)
+        return false;
+    const uint64_t before = current_slice(current);
+    if (before < h->count)
+        page_mark_current(a, before);
+    if (cas_seq_cst(&shard_at(h, here.shard)->current[class], &current,
+                    page_lead_to(h, here.shard, next - 1, UINT64_MAX))) {
+        if (before < h->count)
+            page_leave_current(a, before);
+    } else {
+        (void)page_shelve(h, next - 1, load_seq_cst(&record_of(h, next - 1)->own)); /* another thread was faster */
+    }
+    return true;
+}

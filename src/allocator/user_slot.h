@@ -1,0 +1,21 @@
+/*
+ * user_slot.h - slots in the user's data; the public calls are in user_slot.c, what they need of the logs is here.
+ */
+#ifndef HSHM_ALLOCATOR_USER_SLOT_H
+#define HSHM_ALLOCATOR_USER_SLOT_H
+
+#include "allocator/op_log.h"
+
+/* The slot at an offset, which may be anything; NULL when none can be there. */
+_Atomic uint64_t *user_slot_at(const hshm_allocator *a, uint64_t off);
+
+/* Hold a log, the first free one from `start` on.  HSHM_OK or HSHM_E_LIMIT. */
+hshm_status op_begin(hshm_allocator *a, uint32_t start, _Atomic uint64_t *slot, struct op *ret_op);
+/* Whatever it was is done. */
+void op_end(hshm_allocator *a, struct op_log *log);
+/* Before a slot is CLAIMED for a free: which block. */
+void op_log_free(hshm_allocator *a, struct op_log *log, uint64_t off);
+/* Clean up after every process that is dead. */
+void op_recover_dead(hshm_allocator *a);
+
+#endif
