@@ -64,9 +64,8 @@ run_stepped(void *arg)
     return 0;
 }
 
-/* The child's next stop; the signal that stopped it, or 0 when it has ended. */
 static int
-next_stop(pid_t pid)
+next_status(pid_t pid)
 {
     int status = 0;
     pid_t got;
@@ -74,7 +73,22 @@ next_stop(pid_t pid)
         got = waitpid(pid, &status, 0);
     } while (got < 0 && errno == EINTR);
     assert_int_equal(got, pid);
+    return status;
+}
+
+/* The child's next stop; the signal that stopped it, or 0 when it has ended. */
+static int
+next_stop(pid_t pid)
+{
+    const int status = next_status(pid);
     return WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
+}
+
+/* Has its first thread come to its end, though the process may go on? */
+static bool
+is_end_of_thread(int status)
+{
+    return WIFSTOPPED(status) && status >> 8 == (SIGTRAP | PTRACE_EVENT_EXIT << 8);
 }
 
 static void
@@ -121,16 +135,6 @@ stepped_start(void (*operation)(void *arg), void *arg)
     return child;
 }
 
-bool
-stepped_once(struct stepped *child)
-{
-    if (atomic_load(&child->marks->done) != 0)
-        return false;
-    one_instruction(child->pid);
-    child->steps++;
-    return true;
-}
-
 static void
 forget(struct stepped *child)
 {
@@ -139,11 +143,94 @@ forget(struct stepped *child)
     end_turns();
 }
 
+/* ---- a life of its own ---- */
+
+static struct stepped_marks *own_marks;
+
+static int
+run_life(void *arg)
+{
+    const struct errand *errand = arg;
+    own_marks = errand->marks;
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+        return REFUSED;
+    (void)raise(SIGSTOP);
+    errand->operation(errand->arg);
+    return 0;
+}
+
+struct stepped
+stepped_life(void (*life)(void *arg), void *arg)
+{
+    take_turns();
+    struct stepped child = { .marks = shared_bytes(sizeof *child.marks) };
+    struct errand errand = { child.marks, life, arg };
+    child.pid = child_start(run_life, &errand);
+    assert_int_equal(next_stop(child.pid), SIGSTOP);
+    assert_int_equal(ptrace(PTRACE_SETOPTIONS, child.pid, NULL, PTRACE_O_TRACEEXIT | PTRACE_O_EXITKILL), 0);
+    return child;
+}
+
+void
+stepping_begin(void)
+{
+    atomic_store(&own_marks->done, 0);
+    atomic_store(&own_marks->begun, 0);
+    (void)raise(SIGSTOP);
+    atomic_store(&own_marks->begun, 1);
+}
+
+void
+stepping_end(void)
+{
+    atomic_store(&own_marks->done, 1);
+}
+
+bool
+stepped_next(struct stepped *child)
+{
+    int status;
+    do {
+        assert_int_equal(ptrace(PTRACE_CONT, child->pid, NULL, NULL), 0);
+        status = next_status(child->pid);
+    } while (is_end_of_thread(status));
+    if (!WIFSTOPPED(status)) {
+        assert_int_equal(status, 0);
+        forget(child);
+        return false;
+    }
+    if (WSTOPSIG(status) != SIGSTOP)
+        fail_msg("a stepped child stopped by signal %d", WSTOPSIG(status));
+    while (atomic_load(&child->marks->begun) == 0)
+        one_instruction(child->pid);
+    return true;
+}
+
+/* ---- steps ---- */
+
+bool
+stepped_once(struct stepped *child)
+{
+    if (child->ended || atomic_load(&child->marks->done) != 0)
+        return false;
+    assert_int_equal(ptrace(PTRACE_SINGLESTEP, child->pid, NULL, NULL), 0);
+    const int status = next_status(child->pid);
+    child->ended = is_end_of_thread(status);
+    if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
+        fail_msg("a stepped child %s %d", WIFSTOPPED(status) ? "stopped by signal" : "ended, status",
+                 WIFSTOPPED(status) ? WSTOPSIG(status) : status);
+    child->steps++;
+    return !child->ended;
+}
+
 void
 stepped_kill(struct stepped *child)
 {
     assert_int_equal(kill(child->pid, SIGKILL), 0);
-    assert_int_equal(child_wait(child->pid), 128 + SIGKILL);
+    int status;
+    while (status = next_status(child->pid), WIFSTOPPED(status)) /* at the end of its thread, if that was asked for */
+        (void)ptrace(PTRACE_CONT, child->pid, NULL, NULL);
+    assert_int_equal(status, SIGKILL);
     forget(child);
 }
 

@@ -1,0 +1,347 @@
+/*
+ * crash.c - see crash.h.
+ */
+#include "crash.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "format/region_format.h"
+#include "judge.h"
+#include "stepping.h"
+#include "traps.h"
+#include "victim.h"
+
+enum {
+    CALLS_MAX = 32,
+    FAILURES_MAX = 5,  /* then it is known well enough               */
+    HEIRS_ONE_IN = 100 /* images: so often an heir goes on with one  */
+};
+
+/* Where heaps are. */
+struct place {
+    const char *name;
+    hshm_backend_kind backend;
+    size_t size;
+    bool lazy;
+    unsigned one_in; /* sweeps that it takes part in */
+};
+
+static const struct place places[] = {
+    { "shm 256K", HSHM_BACKEND_POSIX_SHM_MMAP, 256 << 10, false, 1 },
+    { "shm 1M", HSHM_BACKEND_POSIX_SHM_MMAP, 1 << 20, false, 1 },
+    { "file 256K", HSHM_BACKEND_POSIX_MMAP, 256 << 10, false, 1 },
+    { "shm 16M", HSHM_BACKEND_POSIX_SHM_MMAP, 16 << 20, true, 4 },
+};
+enum { PLACES = sizeof places / sizeof places[0] };
+
+struct figures {
+    uint64_t steps, changes;
+    uint64_t images[PLACES]; /* distinct, and judged */
+    uint64_t corrupt, hangs;
+    uint32_t leak;
+};
+
+struct run {
+    hshm_allocator_kind kind;
+    uint64_t seed, random;
+    struct judge *judges[PLACES];
+    struct hash_set seen;
+    struct figures figures[CALLS_MAX + HEIR_CALLS];
+    uint64_t failures;
+};
+
+/* One call being stepped. */
+struct scene {
+    struct run *run;
+    size_t place;
+    size_t row; /* of figures */
+    struct cast *cast;
+    struct watch watch;
+    bool has_heir; /* it is one, or had one: they come to most of the images otherwise */
+};
+
+static void step_heir(struct scene *scene);
+
+/* ---- images ---- */
+
+static void
+tell_failure(const struct scene *scene, enum verdict verdict)
+{
+    const struct cast *cast = scene->cast;
+    print_error("%s, %s, step %lu, in %s: %s (HSHM_TEST_SEED=%" PRIu64 ")\n",
+                verdict == VERDICT_HANGS ? "a hang" : "not as promised", cast->call->name,
+                (unsigned long)cast->line.steps, places[scene->place].name, "see above", scene->run->seed);
+}
+
+/* The region's bytes have changed: what would a kill leave now? */
+static void
+look_at_image(struct scene *scene)
+{
+    struct run *run = scene->run;
+    struct figures *figures = &run->figures[scene->row];
+    uint32_t leak = 0;
+    figures->changes++;
+    if (!hash_set_add(&run->seen, watch_hash(&scene->watch)))
+        return;
+    figures->images[scene->place]++;
+    const enum verdict verdict =
+        judge_image(run->judges[scene->place], &scene->watch.file, &scene->cast->ledger, &leak);
+    figures->leak = leak > figures->leak ? leak : figures->leak;
+    figures->hangs += verdict == VERDICT_HANGS;
+    figures->corrupt += verdict == VERDICT_CORRUPT;
+    if (verdict != VERDICT_GOOD) {
+        run->failures++;
+        tell_failure(scene, verdict);
+    } else if (!scene->has_heir && next_random(&run->random) % HEIRS_ONE_IN == 0) {
+        scene->has_heir = true;
+        step_heir(scene);
+    }
+}
+
+static void
+step_by_ptrace(struct scene *scene, void (*life)(void *cast))
+{
+    struct run *run = scene->run;
+    struct stepped child = stepped_life(life, scene->cast);
+    while (!child.ended && run->failures < FAILURES_MAX && stepped_next(&child)) {
+        (void)watch_changed(&scene->watch);
+        look_at_image(scene);
+        while (stepped_once(&child)) {
+            scene->cast->line.steps++;
+            if (watch_changed(&scene->watch))
+                look_at_image(scene);
+        }
+    }
+    if (child.pid >= 0)
+        stepped_kill(&child);
+}
+
+struct errand {
+    void (*life)(void *cast);
+    struct cast *cast;
+};
+
+static int
+run_life(void *arg)
+{
+    const struct errand *errand = arg;
+    errand->life(errand->cast);
+    return 0;
+}
+
+static void
+step_by_traps(struct scene *scene, void (*life)(void *cast))
+{
+    struct trap_line *line = &scene->cast->line;
+    struct errand errand = { life, scene->cast };
+    char byte = 0;
+    const pid_t child = child_start(run_life, &errand);
+    trap_line_use(line);
+    while (scene->run->failures < FAILURES_MAX && read(line->told, &byte, 1) == 1) {
+        (void)watch_changed(&scene->watch);
+        look_at_image(scene);
+        assert_int_equal(write(line->answer, &byte, 1), 1);
+    }
+    trap_line_close(line);
+    const int status = child_wait(child);
+    if (status != 0 && scene->run->failures < FAILURES_MAX)
+        fail_msg("%s: the victim itself ended with %d", scene->cast->call->name, status);
+}
+
+static void
+step_through(struct scene *scene, void (*life)(void *cast))
+{
+    struct cast *cast = scene->cast;
+    cast->by_ptrace = !CAN_TRAP || cast->call->by_ptrace;
+    trap_line_open(&cast->line);
+    if (cast->by_ptrace) {
+        step_by_ptrace(scene, life);
+        trap_line_use(&cast->line);
+        trap_line_close(&cast->line);
+    } else {
+        step_by_traps(scene, life);
+    }
+    scene->run->figures[scene->row].steps += cast->line.steps;
+}
+
+/* ---- heirs ---- */
+
+/* Whoever was in a slot died there. */
+static void
+take_all_slots(const struct file_view *file)
+{
+    const struct region_header *header = (const struct region_header *)(void *)file->bytes;
+    struct region_slot *slots = (struct region_slot *)(void *)(file->bytes + header->slots_off);
+    for (uint32_t i = 0; i < header->slot_count; i++)
+        atomic_store(&slots[i].state, SLOT_TAKEN);
+}
+
+/* Somebody goes on with this image, and dies in recovery. */
+static void
+step_heir(struct scene *scene)
+{
+    struct cast *cast = shared_bytes(sizeof *cast);
+    const size_t which = next_random(&scene->run->random) % 4 == 0 ? HEIR_ATTACHES : HEIR_RECOVERS; /* attach is slow */
+    memcpy(cast, scene->cast, sizeof *cast);
+    cast->call = &heir_calls[which];
+    cast->ledger.news += cast->kind == HSHM_ALLOCATOR_SCALABLE_PAGE; /* by the second kill */
+    (void)snprintf(cast->name, sizeof cast->name, "%s", test_name("heir"));
+    file_url(cast->backend, cast->name, cast->url, sizeof cast->url);
+    struct file_view file = file_view_make(cast->name, cast->size);
+    file_view_copy(&scene->watch.file, &file);
+    if (which == HEIR_ATTACHES)
+        take_all_slots(&file);
+    struct scene heirs = { .run = scene->run,
+                           .place = scene->place,
+                           .row = CALLS_MAX + which,
+                           .cast = cast,
+                           .watch = watch_begin(file),
+                           .has_heir = true };
+    step_through(&heirs, live_as_heir);
+    watch_end(&heirs.watch);
+    file_view_close(&file);
+    file_unlink(cast->name);
+    assert_int_equal(munmap(cast, sizeof *cast), 0);
+}
+
+/* ---- calls ---- */
+
+static void
+end_founder(pid_t founder)
+{
+    assert_int_equal(kill(founder, SIGKILL), 0);
+    assert_int_equal(child_wait(founder), 128 + SIGKILL);
+}
+
+static void
+step_call(struct run *run, size_t place, size_t call)
+{
+    struct cast *cast = shared_bytes(sizeof *cast);
+    *cast = (struct cast){ .call = &calls[call],
+                           .kind = run->kind,
+                           .backend = places[place].backend,
+                           .size = places[place].size,
+                           .lazy = places[place].lazy,
+                           .seed = next_random(&run->random) };
+    (void)snprintf(cast->name, sizeof cast->name, "%s", test_name("crash"));
+    file_url(cast->backend, cast->name, cast->url, sizeof cast->url);
+    const pid_t founder = child_start(found_heap, cast);
+    step_wait(&cast->founded, 1);
+    const bool founder_lives = next_random(&run->random) % 2 == 0;
+    if (!founder_lives)
+        end_founder(founder);
+    struct file_view file = file_view_open(cast->name);
+    struct scene scene = { .run = run, .place = place, .row = call, .cast = cast, .watch = watch_begin(file) };
+    step_through(&scene, live_as_victim);
+    if (founder_lives)
+        end_founder(founder);
+    watch_end(&scene.watch);
+    file_view_close(&file);
+    file_unlink(cast->name);
+    assert_int_equal(munmap(cast, sizeof *cast), 0);
+}
+
+/* ---- figures ---- */
+
+static uint64_t
+images_of(const struct figures *figures)
+{
+    uint64_t images = 0;
+    for (size_t place = 0; place < PLACES; place++)
+        images += figures->images[place];
+    return images;
+}
+
+static void
+print_row(const char *name, const struct figures *f)
+{
+    print_message("%-30s %10" PRIu64 " %9" PRIu64, name, f->steps, f->changes);
+    for (size_t place = 0; place < PLACES; place++)
+        print_message(" %9" PRIu64, f->images[place]);
+    print_message(" %8" PRIu64 " %6" PRIu64 " %5u\n", f->corrupt, f->hangs, f->leak);
+}
+
+static void
+print_table(const struct run *run)
+{
+    struct figures all = { 0 };
+    print_message("%-30s %10s %9s", "", "steps", "changes");
+    for (size_t place = 0; place < PLACES; place++)
+        print_message(" %9s", places[place].name);
+    print_message(" %8s %6s %5s\n", "corrupt", "hangs", "leak");
+    for (size_t row = 0; row < CALLS_MAX + HEIR_CALLS; row++) {
+        const struct figures *f = &run->figures[row];
+        if (row < CALLS_MAX && row >= call_count)
+            continue;
+        print_row(row < CALLS_MAX ? calls[row].name : heir_calls[row - CALLS_MAX].name, f);
+        all.steps += f->steps;
+        all.changes += f->changes;
+        for (size_t place = 0; place < PLACES; place++)
+            all.images[place] += f->images[place];
+        all.corrupt += f->corrupt;
+        all.hangs += f->hangs;
+        all.leak = f->leak > all.leak ? f->leak : all.leak;
+    }
+    print_row("all", &all);
+    print_message("%" PRIu64 " distinct images\n", images_of(&all));
+}
+
+/* ---- all of it ---- */
+
+void
+crash_avoid_string_instructions(char **argv)
+{
+    static const char settings[] =
+        "glibc.cpu.x86_rep_movsb_threshold=0x40000000:glibc.cpu.x86_rep_stosb_threshold=0x40000000";
+    if (getenv("GLIBC_TUNABLES") != NULL || setenv("GLIBC_TUNABLES", settings, 1) != 0)
+        return;
+    (void)execv("/proc/self/exe", argv);
+}
+
+/* Every call, in one place. */
+static void
+sweep(struct run *run, size_t place)
+{
+    const bool slabs = cuts_slabs(run->kind);
+    for (size_t call = 0; call < call_count && run->failures < FAILURES_MAX; call++) {
+        if (slabs ? calls[call].slabs : calls[call].stack)
+            step_call(run, place, call);
+    }
+}
+
+void
+crash_all_calls(hshm_allocator_kind kind, size_t images)
+{
+    const char *refused = stepping_refused();
+    if (refused != NULL) {
+        print_message("%s\n", refused);
+        skip();
+    }
+    const char *given = getenv("HSHM_CRASH_IMAGES");
+    const size_t wanted = given != NULL ? strtoul(given, NULL, 10) : images;
+    struct run *run = calloc(1, sizeof *run);
+    assert_non_null(run);
+    run->kind = kind;
+    run->seed = run->random = test_seed();
+    for (size_t i = 0; i < PLACES; i++)
+        run->judges[i] = judge_start(places[i].backend, places[i].size, next_random(&run->random));
+    for (unsigned i = 0; run->seen.count < wanted && run->failures < FAILURES_MAX; i++) {
+        for (size_t place = 0; place < PLACES && run->seen.count < wanted; place++) {
+            if (i % places[place].one_in == places[place].one_in - 1)
+                sweep(run, place);
+        }
+    }
+    for (size_t i = 0; i < PLACES; i++)
+        judge_end(run->judges[i]);
+    print_table(run);
+    const uint64_t failures = run->failures;
+    free(run->seen.places);
+    free(run);
+    assert_int_equal(failures, 0);
+}

@@ -1,0 +1,66 @@
+/*
+ * victim.h - the processes around a call that is stepped through, and the calls.
+ *
+ * A founder makes the heap and works on it; it lives on, or is dead by then.  The victim attaches, has another thread (the mate)
+ * work, and then does the same call again and again, with other work in between that is not stepped.
+ */
+#ifndef HSHM_TESTS_CRASH_VICTIM_H
+#define HSHM_TESTS_CRASH_VICTIM_H
+
+#include "ledger.h"
+#include "traps.h"
+
+struct victim;
+
+struct call {
+    const char *name;
+    bool stack;    /* Stacks have it too                              */
+    bool slabs;    /* heaps of slabs have it                          */
+    bool detached; /* the victim is not attached yet                  */
+    bool idle;     /* attached, but its first thread has taken no block */
+    uint32_t news; /* live blocks that nobody knows a kill may leave  */
+    unsigned rounds;
+    /* Get ready.  False: not this time.  NULL where the victim is not attached. */
+    bool (*choose)(struct victim *victim);
+    void (*run)(struct victim *victim);
+    /* Write down what it gave; may be NULL. */
+    void (*settle)(struct victim *victim);
+    bool by_ptrace; /* signals are blocked somewhere in it: no traps.h */
+};
+
+extern const struct call calls[];
+extern const size_t call_count;
+
+/* Shared: what they all know. */
+struct cast {
+    const struct call *call;
+    hshm_allocator_kind kind;
+    hshm_backend_kind backend;
+    size_t size;
+    bool lazy;
+    char name[64], url[96];
+    uint64_t seed;
+    bool by_ptrace;
+    struct trap_line line;
+    struct step founded;
+    struct ledger ledger;
+};
+
+/* Local to the victim. */
+struct victim {
+    struct cast *cast;
+    struct worker w;
+    size_t size, alignment;
+    void *block; /* that the call is about, or gave */
+};
+
+/* What an heir does, in an image that a kill left. */
+enum { HEIR_RECOVERS, HEIR_ATTACHES, HEIR_CALLS };
+extern const struct call heir_calls[HEIR_CALLS];
+void live_as_heir(void *cast);
+
+/* The founder's life, and the victim's, for child_start() and stepped_life(). */
+int found_heap(void *cast);
+void live_as_victim(void *cast);
+
+#endif
