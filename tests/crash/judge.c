@@ -112,6 +112,20 @@ find_subject(hshm_allocator *heap, struct seen *seen, const struct ledger *ledge
         fail_msg("the block of the call is lost");
 }
 
+/* Each slot is empty, or holds a live block, which is no other's. */
+static void
+find_slots(hshm_allocator *heap, struct seen *seen)
+{
+    const struct user_slots *slots = hshm_allocator_custom_header(heap, NULL);
+    for (size_t i = 0; i < USER_SLOTS; i++) {
+        const hshm_off off = hshm_slot_load(&slots->slots[i]);
+        if (off == HSHM_OFF_NULL && slots->slots[i].word != 0)
+            fail_msg("slot %zu is still being changed", i);
+        if (off != HSHM_OFF_NULL && !is_seen(seen, off, 0))
+            fail_msg("slot %zu holds a block that is not live", i);
+    }
+}
+
 /* All that must be live is, and whole; *ret_leak of others are. */
 static void
 compare(hshm_allocator *heap, const struct ledger *ledger, uint32_t *ret_leak)
@@ -126,6 +140,7 @@ compare(hshm_allocator *heap, const struct ledger *ledger, uint32_t *ret_leak)
         }
     }
     find_subject(heap, &seen, ledger);
+    find_slots(heap, &seen);
     *ret_leak = 0;
     for (size_t i = 0; i < seen.count; i++) {
         *ret_leak += !seen.known[i];
@@ -153,7 +168,7 @@ recover_again(struct judge *judge, hshm_allocator *heap)
     memcpy(before, judge->file.bytes, control);
     hshm_recover_report report = HSHM_RECOVER_REPORT_INIT;
     assert_ok(hshm_recover(heap, &report));
-    assert_int_equal(report.processes + report.threads + report.slabs + report.slices, 0);
+    assert_int_equal(report.processes + report.threads + report.slabs + report.slices + report.operations, 0);
     for (size_t at = 0; at < control; at++) {
         if (before[at] != judge->file.bytes[at])
             fail_msg("a second recovery changed byte %zu", at);

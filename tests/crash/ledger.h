@@ -17,6 +17,12 @@ enum {
     PART_BLOCKS = 160
 };
 
+/* The heap's custom header: slots, of which each full one holds a live block that stands nowhere in the ledger. */
+enum { USER_SLOTS = 8 };
+struct user_slots {
+    hshm_slot slots[USER_SLOTS];
+};
+
 /* What is in a block follows from its size and key. */
 struct held {
     uint64_t off; /* 0 = none */

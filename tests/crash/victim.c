@@ -23,6 +23,7 @@ enum {
     BLOCKS_OF_LAST = 70,
     FILL_BLOCKS = 64,
     SLOTS = 6,
+    FOUNDERS_SLOTS = 2, /* from there on, the founder fills them */
     MANY = 8,
     FEW = 2
 };
@@ -38,9 +39,13 @@ found_heap(void *arg)
     options.slots = SLOTS;
     options.commit = cast->lazy ? HSHM_COMMIT_LAZY : HSHM_COMMIT_RESERVE;
     assert_ok(hshm_backend_create(NULL, 1, cast->backend, cast->size, cast->url, &options, NULL));
-    assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, cast->kind, 0, NULL, &heap));
+    assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, cast->kind, sizeof(struct user_slots), NULL,
+                                    &heap));
     struct worker w = worker_make(heap, &cast->ledger, PART_FOUNDER, cast->seed);
     work(&w, (unsigned)random_below(&w, FOUNDERS_CALLS));
+    struct user_slots *slots = hshm_allocator_custom_header(heap, NULL);
+    for (size_t i = FOUNDERS_SLOTS; i < USER_SLOTS; i++)
+        assert_ok(hshm_allocate_to(heap, small_size(&w), &slots->slots[i]));
     step_reach(&cast->founded);
     (void)pause();
     return 1;
@@ -334,6 +339,76 @@ run_fork(struct victim *v)
     _exit(0);
 }
 
+/* ---- blocks in slots ---- */
+
+static hshm_slot *
+slot_at(const struct victim *v, size_t i)
+{
+    struct user_slots *slots = hshm_allocator_custom_header(v->w.heap, NULL);
+    return &slots->slots[i];
+}
+
+static void
+empty_slot(const struct victim *v, size_t i)
+{
+    if (hshm_slot_load(slot_at(v, i)) != HSHM_OFF_NULL)
+        assert_ok(hshm_free_from(v->w.heap, slot_at(v, i)));
+}
+
+static bool
+choose_small_for_slot(struct victim *v)
+{
+    v->size = small_size(&v->w);
+    empty_slot(v, 0);
+    return true;
+}
+
+static bool
+choose_large_for_slot(struct victim *v)
+{
+    v->size = large_size(&v->w);
+    empty_slot(v, 0);
+    return true;
+}
+
+static void
+run_allocate_to(struct victim *v)
+{
+    const hshm_status status = hshm_allocate_to(v->w.heap, v->size, slot_at(v, 0));
+    assert_true(status == HSHM_OK || status == HSHM_E_NOMEM);
+}
+
+static bool
+choose_full_slot(struct victim *v)
+{
+    empty_slot(v, 0);
+    empty_slot(v, 1);
+    v->from = 0;
+    return hshm_allocate_to(v->w.heap, any_size(&v->w), slot_at(v, 0)) == HSHM_OK;
+}
+
+static bool
+choose_founders_slot(struct victim *v)
+{
+    for (v->from = FOUNDERS_SLOTS; v->from < USER_SLOTS; v->from++) {
+        if (hshm_slot_load(slot_at(v, v->from)) != HSHM_OFF_NULL)
+            return true;
+    }
+    return false;
+}
+
+static void
+run_free_from(struct victim *v)
+{
+    assert_ok(hshm_free_from(v->w.heap, slot_at(v, v->from)));
+}
+
+static void
+run_move(struct victim *v)
+{
+    assert_ok(hshm_move(v->w.heap, slot_at(v, 0), slot_at(v, 1)));
+}
+
 /* ---- threads ---- */
 
 /* The first thread ends, while another one, which takes no part, keeps the process. */
@@ -436,6 +511,36 @@ const struct call calls[] = {
     GIVES("free a slab's last block", choose_last),
     RESIZES("resize a large block", choose_resize_large),
     RESIZES("resize any block", choose_resize_any),
+    { .name = "take a small block for a slot",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = MANY,
+      .choose = choose_small_for_slot,
+      .run = run_allocate_to },
+    { .name = "take a large block for a slot",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = MANY,
+      .choose = choose_large_for_slot,
+      .run = run_allocate_to },
+    { .name = "free a block from a slot",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = MANY,
+      .choose = choose_full_slot,
+      .run = run_free_from },
+    { .name = "free another's from a slot",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = MANY,
+      .choose = choose_founders_slot,
+      .run = run_free_from },
+    { .name = "move from slot to slot",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = FEW,
+      .choose = choose_full_slot,
+      .run = run_move },
     { .name = "trim", EVERY_KIND, .rounds = FEW, .choose = choose_trim, .run = run_trim_call },
     { .name = "recover", EVERY_KIND, .rounds = 1, .choose = choose_trim, .run = run_recover },
     { .name = "end a thread",
@@ -493,7 +598,7 @@ one_round(struct victim *v)
     if (!call->detached && !call->idle)
         work(&v->w, (unsigned)random_below(&v->w, OWN_CALLS));
     if (call->detached || call->choose(v)) {
-        ledger->news += may_be_lost(v);
+        ledger->news += call->exact ? 0 : may_be_lost(v);
         run_stepped_call(v);
         if (call->settle != NULL)
             call->settle(v);

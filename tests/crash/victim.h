@@ -19,6 +19,7 @@ struct call {
     bool detached; /* the victim is not attached yet                  */
     bool idle;     /* attached, but its first thread has taken no block */
     uint32_t news; /* live blocks that nobody knows a kill may leave  */
+    bool exact;    /* not one more, whatever the kind                 */
     unsigned rounds;
     /* Get ready.  False: not this time.  NULL where the victim is not attached. */
     bool (*choose)(struct victim *victim);
@@ -52,6 +53,7 @@ struct victim {
     struct worker w;
     size_t size, alignment;
     void *block; /* that the call is about, or gave */
+    size_t from; /* the slot that it is about       */
 };
 
 /* What an heir does, in an image that a kill left. */
