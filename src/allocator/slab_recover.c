@@ -96,6 +96,21 @@ is_dead_thread(const struct dead_threads *dead, uint64_t own)
            (dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1) != 0;
 }
 
+/*
+ * Its owner died between the two stores of a harvest: the blocks are free already, and were freed once.  Bits that others set
+ * meanwhile are of live blocks, and stay; nobody takes from a slab of the dead.
+ */
+static void
+finish_harvest(const struct slab_heap *h, struct slab_record *record)
+{
+    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        const uint64_t both = load_seq_cst(&bits_of(record)[word]) & load_seq_cst(&remote_of(h, record)[word]);
+        if (both != 0)
+            (void)atomic_fetch_and(&remote_of(h, record)[word], ~both);
+    }
+}
+
 /* A slab of a dead thread, or one that a dead process had locked, becomes an orphan. */
 static void
 orphan(hshm_allocator *a, uint64_t slice, uint64_t own, hshm_recover_report *report)
@@ -105,6 +120,7 @@ orphan(hshm_allocator *a, uint64_t slice, uint64_t own, hshm_recover_report *rep
     if ((own >> 8 & 0xffffff) != 0)
         (void)atomic_fetch_add_explicit(&h->root->frees, record->left_from - record->left, memory_order_relaxed);
     record->left = record->left_from = 0;
+    finish_harvest(h, record);
     atomic_store(&record->own, SLAB_IS);
     report->slabs++;
     shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);

@@ -22,6 +22,7 @@ enum {
     ADOPTED_MAX = 40,
     BLOCKS_OF_LAST = 70,
     FILL_BLOCKS = 64,
+    FREED_MAX = 30,
     SLOTS = 6,
     FOUNDERS_SLOTS = 2, /* from there on, the founder fills them */
     MANY = 8,
@@ -589,6 +590,29 @@ may_be_lost(const struct victim *v)
     return v->cast->kind == HSHM_ALLOCATOR_SCALABLE_PAGE && (is_about_block || v->cast->call->news == 0);
 }
 
+static void *
+free_some(void *arg)
+{
+    struct worker *w = arg;
+    for (uint64_t i = 1 + random_below(w, FREED_MAX); i > 0; i--) {
+        struct held *held = pick_block(w, PART_VICTIM, 0, UINT64_MAX);
+        if (held != NULL)
+            free_held(w, held);
+    }
+    return NULL;
+}
+
+/* Another thread frees blocks of the victim's, which it has to take in. */
+static void
+let_another_free(struct victim *v)
+{
+    pthread_t thread;
+    struct worker other = v->w;
+    assert_int_equal(pthread_create(&thread, NULL, free_some, &other), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    (void)next_random(&v->w.random);
+}
+
 static void
 one_round(struct victim *v)
 {
@@ -597,6 +621,8 @@ one_round(struct victim *v)
     ledger->news = call->news;
     if (!call->detached && !call->idle)
         work(&v->w, (unsigned)random_below(&v->w, OWN_CALLS));
+    if (!call->detached && !call->idle && random_below(&v->w, 2) == 0)
+        let_another_free(v);
     if (call->detached || call->choose(v)) {
         ledger->news += call->exact ? 0 : may_be_lost(v);
         run_stepped_call(v);

@@ -9,21 +9,23 @@
 
 #include "allocator/allocator.h"
 
-enum { SIZE = 32 << 20, SLICE = 64 << 10, KEPT_SLICES = 9, BLOCK = 100 };
+enum { SIZE = 32 << 20, SLICE = 64 << 10, KEPT_SLICES = 9, BLOCK = 100, BLOCKS = 2 };
 
 struct team {
     struct step ready;
     hshm_allocator *heap;
 };
 
-/* Has a block, and keeps the slices of a large one if it is of that kind; the block stays. */
+/* Has blocks, and keeps the slices of a large one if it is of that kind. */
 static int
 work_and_wait(void *arg)
 {
     struct team *team = arg;
-    void *block = hshm_malloc(team->heap, BLOCK);
-    assert_non_null(block);
-    block_fill(block, BLOCK, 1);
+    for (int i = 0; i < BLOCKS; i++) {
+        void *block = hshm_malloc(team->heap, BLOCK);
+        assert_non_null(block);
+        block_fill(block, BLOCK, 1);
+    }
     assert_ok(hshm_free(team->heap, hshm_malloc(team->heap, (size_t)KEPT_SLICES * SLICE)));
     step_reach(&team->ready);
     (void)pause();
@@ -82,7 +84,7 @@ a_recovery_says_what_the_dead_left(void **state)
 
     const hshm_recover_report again = recover(team);
     assert_int_equal(again.processes + again.threads + again.slabs + again.slices, 0);
-    assert_int_equal(stats_of(team->heap).live_blocks, 2);
+    assert_int_equal(stats_of(team->heap).live_blocks, 2 * BLOCKS);
     assert_ok(hshm_backend_destroy(NULL, 1));
 }
 
@@ -118,7 +120,35 @@ what_the_dead_had_allocated_stays(void **state)
     struct team *team = team_of_kind(state);
     kill_worker(start_worker(team, 1));
     (void)recover(team);
-    assert_int_equal(stats_of(team->heap).live_blocks, 1);
+    assert_int_equal(stats_of(team->heap).live_blocks, BLOCKS);
+    assert_ok(hshm_visit_blocks(team->heap, free_block, team->heap));
+    assert_emptied(team->heap);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+}
+
+static int
+set_both_bits(const hshm_block *block, void *arg)
+{
+    hshm_allocator *heap = arg;
+    struct block_place place;
+    assert_true(slab_find(heap, block->addr, &place));
+    const uint64_t bit = UINT64_C(1) << place.block % 64;
+    (void)atomic_fetch_or(&bits_of(place.record)[place.block / 64], bit);
+    (void)atomic_fetch_or(&remote_of(&heap->slab, place.record)[place.block / 64], bit);
+    return 1; /* of the first block only */
+}
+
+/* What is left when the owner dies after it took in what others freed, and before it cleared their bits. */
+static void
+half_a_harvest_is_no_second_free(void **state)
+{
+    struct team *team = team_of_kind(state);
+    const pid_t worker = start_worker(team, 1);
+    assert_ok(hshm_visit_blocks(team->heap, set_both_bits, team->heap));
+    kill_worker(worker);
+    assert_int_equal(recover(team).processes, 1);
+    assert_ok(hshm_check(team->heap, 0, NULL));
+    assert_int_equal(stats_of(team->heap).live_blocks, BLOCKS - 1);
     assert_ok(hshm_visit_blocks(team->heap, free_block, team->heap));
     assert_emptied(team->heap);
     assert_ok(hshm_backend_destroy(NULL, 1));
@@ -139,6 +169,8 @@ main(void)
         ROWS(a_recovery_says_what_the_dead_left),
         ROWS(a_recovery_leaves_the_living_alone),
         ROWS(what_the_dead_had_allocated_stays),
+        { "half_a_harvest_is_no_second_free (ThreadLocal)", half_a_harvest_is_no_second_free, NULL, drop_heaps,
+          &kinds[2] },
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
