@@ -392,14 +392,44 @@ run_trim_by_age(hshm_allocator *a)
 
 /* ---- making it free ---- */
 
-/* The further slices of a slab or run that begins at `first`, as far as they still are that. */
+/*
+ * The further slices of a slab or run that begins at `first`, as far as they still are that; or a claim, which one who died
+ * while the run grew or shrank has left inside.  By CAS: recovery may just be making that one REST, or free.
+ */
 static void
 free_rest(const struct slab_heap *h, uint64_t first, uint64_t count)
 {
     for (uint64_t i = 1; i < count && first + i < h->count; i++) {
-        const uint64_t word = load_relaxed(&h->slices[first + i]);
-        if (slice_state(word) == SLICE_REST && slice_count(word) == i)
-            set_free(h, first + i, true);
+        uint64_t word = load_relaxed(&h->slices[first + i]);
+        while ((word == slice_make(SLICE_REST, 0, i) || slice_state(word) == SLICE_CLAIMED) &&
+               !cas_seq_cst(&h->slices[first + i], &word, slice_make(SLICE_DIRTY, 0, 0)))
+            ;
+    }
+}
+
+/*
+ * Are its further slices all REST?  Not if one died while the run grew or shrank: then there are claims among them.  Where
+ * nobody is, or died, resizing a run, they are.
+ */
+static bool
+is_whole(const struct slab_heap *h, uint64_t first, uint64_t count)
+{
+    if (LIKELY(load_seq_cst(&h->root->resizing) == 0))
+        return true;
+    for (uint64_t i = 1; i < count && first + i < h->count; i++) {
+        if (load_relaxed(&h->slices[first + i]) != slice_make(SLICE_REST, 0, i))
+            return false;
+    }
+    return true;
+}
+
+void
+run_mend(const struct slab_heap *h, uint64_t first, uint64_t found)
+{
+    for (uint64_t i = 1; i < slice_count(found) && first + i < h->count; i++) {
+        uint64_t word = load_relaxed(&h->slices[first + i]);
+        if (slice_state(word) == SLICE_CLAIMED)
+            (void)cas_seq_cst(&h->slices[first + i], &word, slice_make(SLICE_REST, 0, i));
     }
 }
 
@@ -436,12 +466,15 @@ run_free(hshm_allocator *a, uint64_t first, uint64_t found)
     return true;
 }
 
-/* In one step, no FREEING: REST stays in the further slices, as in a claim that is about to become something. */
+/*
+ * In one step, no FREEING: REST stays in the further slices, as in a claim that is about to become something.  So they must
+ * be that: recovery would give what is claimed there to others.
+ */
 bool
 run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_claim)
 {
     const uint64_t count = slice_count(found);
-    if (!cas_seq_cst(&a->slab.slices[first], &found, claimed_word(a, true)))
+    if (!is_whole(&a->slab, first, count) || !cas_seq_cst(&a->slab.slices[first], &found, claimed_word(a, true)))
         return false;
     store_release(&record_of(&a->slab, first)->own, 0);
     *ret_claim = (struct claim){ .first = first, .count = count, .kept = true };
@@ -528,7 +561,10 @@ void
 run_drop(hshm_allocator *a, uint64_t slice, uint64_t found)
 {
     struct slab_heap *h = &a->slab;
-    store_release(&record_of(h, slice)->own, 0);
+    _Atomic uint64_t *own = &record_of(h, slice)->own;
+    /* It is the dead one's, if the word is so still; else the slice was freed with its run, and may be another's slab. */
+    if (load_seq_cst(own) != 0 && load_seq_cst(&h->slices[slice]) == found)
+        store_release(own, 0);
     if (cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_DIRTY, 0, 0))) {
         run_sync_taken(h, slice);
         lower_lowest(h, slice);
@@ -572,6 +608,8 @@ shrink(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t before = slice_count(found);
+    if (!is_whole(h, first, before))
+        return false;
     for (uint64_t i = count; i < before; i++) {
         uint64_t rest = slice_make(SLICE_REST, 0, i);
         if (!cas_seq_cst(&h->slices[first + i], &rest, claimed_word(a, true)))
@@ -590,7 +628,10 @@ run_resize(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
     const uint64_t before = slice_count(found);
     if (count == before)
         return true;
-    return count > before ? grow(a, first, found, count) : shrink(a, first, found, count);
+    (void)atomic_fetch_add(&a->slab.root->resizing, 1);
+    const bool done = count > before ? grow(a, first, found, count) : shrink(a, first, found, count);
+    (void)atomic_fetch_sub(&a->slab.root->resizing, 1); /* after a kill it stays too high, which costs time only */
+    return done;
 }
 
 uint64_t

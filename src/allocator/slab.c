@@ -156,9 +156,19 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
     /* `left_from` is released after the bits for take_anywhere(): who makes it 0 after this finds them. */
     __atomic_store_n(&record->left, h->has_owners ? 0 : UINT32_C(0x80000000), __ATOMIC_RELAXED);
     __atomic_store_n(&record->left_from, remote, __ATOMIC_RELEASE);
-    /* Release: who sees whose it is sees its record. */
-    store_release(&record->own, own);
+    /*
+     * Release: who sees whose it is sees its record.  ScalablePage: who was slow may still be at the slab that was here before,
+     * and takes a block as soon as this is one of the same class, and not locked.  It must not before the slices say so: then
+     * its free would not find the slab, and recovery would make the slices free.
+     */
+    if (h->has_owners) {
+        store_release(&record->own, own);
+        run_publish(a, claim, SLICE_SLAB);
+        return;
+    }
+    store_release(&record->own, (own & ~(uint64_t)SLAB_CURRENT) | SLAB_LOCKED);
     run_publish(a, claim, SLICE_SLAB);
+    store_release(&record->own, own);
 }
 
 bool
@@ -312,6 +322,7 @@ static hshm_status
 give_large_for(hshm_allocator *a, struct op *op, const struct block_place *place)
 {
     struct claim claim;
+    run_mend(&a->slab, place->slice, place->found);
     if (!run_keep(a, place->slice, place->found, &claim))
         return allocator_bad_free(a, slice_address(&a->slab, place->slice));
     atomic_store(&op->log->won, 1);

@@ -172,6 +172,8 @@ uint64_t run_idle_at(const struct slab_heap *h, uint64_t slice);
 uint64_t run_in_use(const struct slab_heap *h);
 /* Let the run of `found` at `first` have so many slices.  False: no free neighbours. */
 bool run_resize(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count);
+/* Claims that one who died left inside a run that grew or shrank become REST again; for who owns the run. */
+void run_mend(const struct slab_heap *h, uint64_t first, uint64_t found);
 /* Finish a run_free() that a dead process began. */
 void run_finish_free(hshm_allocator *a, uint64_t first, uint64_t found);
 /* Set one slice's words free after its holder died. */

@@ -218,10 +218,9 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
     const uint32_t class = page_own_class(own);
     const uint64_t flags = own & SLAB_FLAGS;
     bool shelve = false;
-    /* A taker that found no shared bit, said so, and died before it looked once more.  Always safe. */
-    __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST);
     if (flags == (SLAB_IS | SLAB_LOCKED) && is_of(page_own_process(own), process)) {
         restore_words(h, record);
+        __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST); /* after the bits, as who frees does */
         shelve = true;
         report->slabs++;
     } else if (flags == (SLAB_IS | SLAB_CURRENT) && is_of(page_own_process(own), process)) {
@@ -245,6 +244,7 @@ static void
 drop_large(hshm_allocator *a, const struct block_place *place, uint64_t process)
 {
     uint64_t found = place->found;
+    run_mend(&a->slab, place->slice, found);
     (void)cas_seq_cst(&a->slab.slices[place->slice], &found, slice_make(SLICE_CLAIMED, process, 1));
 }
 
@@ -306,6 +306,9 @@ drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found, hshm_recover_repor
     uint64_t count = 1;
     while (slice + count < high && load_seq_cst(&h->slices[slice + count]) == slice_make(SLICE_REST, 0, count))
         count++;
+    /* Freed meanwhile with a run that it was inside, it may be another's claim by now, with other slices behind it. */
+    if (load_seq_cst(&h->slices[slice]) != found)
+        return;
     report->slices += count;
     /* Downwards: if this is killed too, what is left is a claim with further slices still. */
     while (--count > 0)
@@ -313,17 +316,14 @@ drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found, hshm_recover_repor
     run_drop(a, slice, found);
 }
 
-/* A claim inside a run that was growing or shrinking belongs to it; unless the run was freed just now. */
+/*
+ * A claim inside a run that was growing or shrinking belongs to it.  Who frees the run just now frees the claim with it, or
+ * finds it REST; who keeps its slices together does so only if there is no claim among them.
+ */
 static void
-make_rest(hshm_allocator *a, uint64_t slice, uint64_t first, uint64_t found)
+make_rest(const struct slab_heap *h, uint64_t slice, uint64_t first, uint64_t found)
 {
-    struct slab_heap *h = &a->slab;
-    const uint64_t rest = slice_make(SLICE_REST, 0, slice - first);
-    if (!cas_seq_cst(&h->slices[slice], &found, rest))
-        return;
-    const uint64_t now = load_seq_cst(&h->slices[first]);
-    if ((slice_state(now) != SLICE_RUN && slice_state(now) != SLICE_SLAB) || slice_count(now) <= slice - first)
-        run_drop(a, slice, rest);
+    (void)cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_REST, 0, slice - first));
 }
 
 /* Walk all slices.  `first` and `end` are of the slab or run that the walk is in. */
@@ -335,6 +335,12 @@ recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *d
     uint64_t first = 0;
     uint64_t end = 0;
     for (uint64_t slice = 0; slice < high; slice++) {
+        /*
+         * A taker may have found no shared bit, said so, and died before it looked once more; also in a slice that is just being
+         * made a slab again.  Always safe.
+         */
+        if (!h->has_owners)
+            __atomic_store_n(&record_of(h, slice)->left_from, 1, __ATOMIC_SEQ_CST);
         uint64_t found = load_seq_cst(&h->slices[slice]);
         switch (slice_state(found)) {
         case SLICE_SLAB:
@@ -348,7 +354,7 @@ recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *d
             if (!is_of(slice_process(found), process))
                 break;
             if (slice < end)
-                make_rest(a, slice, first, found);
+                make_rest(h, slice, first, found);
             else
                 drop_claim(a, slice, found, report);
             break;

@@ -166,7 +166,8 @@ struct slab_root {
     _Atomic uint64_t dirty_since;  /* 152: ms of the monotonic clock: since when there are too many; 0   */
     _Atomic uint64_t tidied;       /* 160: ms likewise: when ScalablePage's idle slabs were let go last  */
     _Atomic uint64_t idle;         /* 168: of `used`, those in IDLE runs                                 */
-    uint64_t reserved2[2];         /* 176                                                                */
+    _Atomic uint64_t resizing;     /* 176: runs that grow or shrink just now, or did when their process died */
+    uint64_t reserved2;            /* 184                                                                */
     _Atomic uint64_t frees;        /* 192: blocks freed that no thread slot counted                      */
     _Atomic uint64_t failures;     /* 200: requests that found no room                                   */
     uint64_t reserved3[6];         /* 208                                                                */

@@ -37,8 +37,9 @@ the_structs_lie_as_written(void **state)
         FIELD(slab_root, used, 128, 8),        FIELD(slab_root, peak, 136, 8),
         FIELD(slab_root, dirty, 144, 8),       FIELD(slab_root, dirty_since, 152, 8),
         FIELD(slab_root, tidied, 160, 8),      FIELD(slab_root, idle, 168, 8),
-        FIELD(slab_root, reserved2, 176, 16),  FIELD(slab_root, frees, 192, 8),
-        FIELD(slab_root, failures, 200, 8),    FIELD(slab_root, reserved3, 208, 48),
+        FIELD(slab_root, resizing, 176, 8),    FIELD(slab_root, reserved2, 184, 8),
+        FIELD(slab_root, frees, 192, 8),       FIELD(slab_root, failures, 200, 8),
+        FIELD(slab_root, reserved3, 208, 48),
     };
     assert_layout("slab_root", sizeof(struct slab_root), root, COUNTOF(root), 256);
     assert_int_equal(offsetof(struct slab_shard, frees), 0);
