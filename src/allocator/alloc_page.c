@@ -331,18 +331,19 @@ refill(struct page_thread *thread, uint32_t class)
     return false;
 }
 
-/* From shared bits.  Acquire pairs with the OR of who freed the block. */
+/* From shared bits, of a slab of so many blocks.  Acquire pairs with the OR of who freed the block. */
 static void *
-take_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word)
+take_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word, uint32_t blocks)
 {
     const struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
     _Atomic uint64_t *shared = &remote_of(h, record)[word];
-    uint64_t bits = load_seq_cst(shared); /* after `left_from` was stored; see take_anywhere() */
-    while (bits != 0) {
+    const uint64_t mask = word_mask(word, blocks); /* SLAB_WORD_TAKEN is no block */
+    uint64_t bits = load_seq_cst(shared);          /* after `left_from` was stored; see take_anywhere() */
+    while ((bits &= mask) != 0) {
         const uint64_t bit = bits & -bits;
         if (UNLIKELY(op_any_frees(a)))
-            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]));
+            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
         bits = atomic_fetch_and(shared, ~bit);
         if (UNLIKELY((bits & bit) == 0)) /* another taker was faster */
             continue;
@@ -358,11 +359,11 @@ take_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word)
 }
 
 static void *
-take_any_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t words)
+take_any_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t blocks)
 {
     void *block = NULL;
-    for (uint32_t word = 0; block == NULL && word < words; word++)
-        block = take_shared(a, slice, class, word);
+    for (uint32_t word = 0; block == NULL && word < words_for(blocks); word++)
+        block = take_shared(a, slice, class, word, blocks);
     return block;
 }
 
@@ -376,10 +377,11 @@ take_shared_learned(struct page_thread *thread, uint32_t class)
     const uint64_t slice = current_slice(load_acquire(&thread->shard[class]));
     void *block = NULL;
     if (slice < h->count && may_be_shared(record_of(h, slice))) {
-        const uint32_t words = words_for(blocks_of(h, record_of(h, slice)));
+        const uint32_t blocks = blocks_of(h, record_of(h, slice));
+        const uint32_t words = words_for(blocks);
         for (uint32_t i = 0; block == NULL && i < words; i++) {
             bin->word = bin->word + (i > 0) < words ? bin->word + (i > 0) : 0;
-            block = take_shared(a, slice, class, bin->word);
+            block = take_shared(a, slice, class, bin->word, blocks);
         }
     }
     bin->shares = block != NULL;
@@ -393,7 +395,6 @@ take_anywhere(hshm_allocator *a, uint64_t current, uint32_t class, struct here h
     const struct slab_heap *h = &a->slab;
     const uint64_t slice = current_slice(current);
     struct slab_record *record = record_of(h, slice);
-    const uint32_t words = words_for(blocks_of(h, record));
     _Atomic uint64_t *shard = &shard_at(h, here.shard)->current[class];
     void *block = NULL;
     if (here.cpu != RSEQ_NO_CPU && (current & CURRENT_AT_HOME) != 0) {
@@ -403,12 +404,12 @@ take_anywhere(hshm_allocator *a, uint64_t current, uint32_t class, struct here h
     }
     if (block != NULL || !may_be_shared(record))
         return block;
-    block = take_any_shared(a, slice, class, words);
+    block = take_any_shared(a, slice, class, blocks_of(h, record));
     if (block != NULL)
         return block;
     /* An exchange pairs with slab_begin(): all bits of a slab that was made meanwhile are seen. */
     (void)__atomic_exchange_n(&record->left_from, 0, __ATOMIC_SEQ_CST);
-    block = take_any_shared(a, slice, class, words_for(blocks_of(h, record)));
+    block = take_any_shared(a, slice, class, blocks_of(h, record));
     if (block != NULL)
         note_shared(record);
     return block;
@@ -495,7 +496,7 @@ take_from_log(hshm_allocator *a, struct op *op, uint32_t class)
         if (!op_candidate(a, op, block))
             return NULL;
         if (op_any_frees(a))
-            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]));
+            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
         (void)atomic_fetch_and(shared, ~(bits & -bits));
         return block;
     }

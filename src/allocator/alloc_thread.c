@@ -130,7 +130,7 @@ harvest(struct thread_heap *heap, struct slab *slab)
         uint64_t seen = load_acquire(&slab->remote[word]);
         while (seen != 0) {
             if (UNLIKELY(op_any_frees(heap->a))) /* before we can take them */
-                slab_acknowledge(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices));
+                slab_acknowledge(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices), OP_ANYONES);
             const uint64_t bits = load_relaxed(&slab->bits[word]);
             count += bits_count(seen & mask & ~bits);
             store_relaxed(&slab->bits[word], bits | (seen & mask));

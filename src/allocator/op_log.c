@@ -101,13 +101,19 @@ op_log_free(hshm_allocator *a, struct op_log *log, uint64_t off)
 
 /* ---- those who take what others freed ---- */
 
-static void
-acknowledge(hshm_allocator *a, struct op_log *log, uint64_t off)
+static bool
+is_free_block(hshm_allocator *a, uint64_t off)
 {
     struct block_place place;
+    return slab_find(a, hshm_to_addr(a, off), &place) && !slab_is_live(a, &place);
+}
+
+static void
+acknowledge(hshm_allocator *a, struct op_log *log, uint64_t off, enum op_whose whose)
+{
     /* In this order: if the log frees the block once more, with another count, it is not free between its two frees. */
     const uint64_t seq = load_seq_cst(&log->seq);
-    if (load_seq_cst(&log->block) != off || !slab_find(a, hshm_to_addr(a, off), &place) || slab_is_live(a, &place))
+    if (load_seq_cst(&log->block) != off || (whose != OP_OURS_TAKEN && !is_free_block(a, off)))
         return;
     uint64_t ack = load_relaxed(&log->ack);
     /* Never lower: a late one must not undo a later one. */
@@ -116,13 +122,16 @@ acknowledge(hshm_allocator *a, struct op_log *log, uint64_t off)
 }
 
 NO_INLINE void
-op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end)
+op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end, enum op_whose whose)
 {
+    const uint64_t ours = 1 | (uint64_t)a->process << OWNER_SHIFT;
     for (uint64_t which = load_seq_cst(&a->op_table->freeing); which != 0; which &= which - 1) {
         const uint32_t id = (uint32_t)__builtin_ctzll(which);
         const uint64_t off = id < a->op_logs ? load_seq_cst(&log_at(a, id)->block) : 0;
-        if (off >= begin && off < end)
-            acknowledge(a, log_at(a, id), off);
+        if (off < begin || off >= end ||
+            (whose != OP_ANYONES && (load_seq_cst(&log_at(a, id)->owner) == ours) != (whose == OP_OURS_TAKEN)))
+            continue;
+        acknowledge(a, log_at(a, id), off, whose);
     }
 }
 

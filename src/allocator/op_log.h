@@ -7,10 +7,12 @@
  *     3. the block is taken
  *     4. the slot: FULL                                      nothing
  * Freeing what a slot holds:
- *     1. log: which slot, which block, a new count
- *     2. the slot: FULL -> CLAIMED                           the block is freed, if it was not; then the slot is emptied
- *     3. the block is freed
- *     4. the slot: EMPTY                                     nothing
+ *     1. log: which slot
+ *     2. the slot: FULL -> CLAIMED                           the block is freed; then the slot is emptied
+ *     3. log: a new count, which block                       the block is freed, if it was not; then likewise
+ *     4. the block is freed
+ *     5. the slot: EMPTY                                     nothing
+ * Only from 3 on do others say that they saw the block free: earlier, it may have been another free that they saw.
  * Moving: as both, without 3; CLAIMED decides.
  *
  * "Was it taken" must have an answer although others take and free, too:
@@ -48,9 +50,12 @@ bool op_candidate(hshm_allocator *a, struct op *op, const void *block);
 
 /*
  * Who is about to take free blocks, or give their slices free, between these offsets of the region: let logs that free one
- * of them know that it is free, if it is.
+ * of them know that it is free, if it is.  Who takes all blocks of a slab for good, and may die before that can be seen, does it
+ * in two steps: other processes' logs first; this one's when all blocks are taken, and so were free.  Until then a death is
+ * theirs too, and recovery puts the blocks back before it asks whether they are free.
  */
-void op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end);
+enum op_whose { OP_ANYONES, OP_OTHERS, OP_OURS_TAKEN };
+void op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end, enum op_whose whose);
 
 /* Does a log have this slab?  ScalablePage. */
 bool op_has_slab(const hshm_allocator *a, uint64_t slice);

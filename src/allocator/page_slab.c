@@ -51,28 +51,74 @@ page_shelve(const struct slab_heap *h, uint64_t slice, uint64_t own)
 
 /* ---- giving slabs free ---- */
 
-/* Take all blocks of a word of a locked slab.  False: a taker was faster, or we are not at its home any more. */
+/*
+ * Taking all blocks of a locked slab, word by word, so that whoever recovers it knows which we had.  Another taker may hold one
+ * that it took before, and puts back or keeps; so that a shared bit is 0 says nothing of us, if we did not leave a sign:
+ *   - in a word that has more bits than blocks, one of those, SLAB_WORD_TAKEN;
+ *   - else the number: we never take few shared bits at once.  Few and many at home become all shared first; those at home are
+ *     nobody else's in between, and `skip` says which.
+ */
+
+/* The home bits of a word.  False: we are not at its home any more. */
 static bool
-take_word(hshm_allocator *a, uint64_t slice, uint64_t locked, uint32_t word, uint64_t mask)
+empty_home(struct slab_record *record, uint64_t locked, uint32_t word, uint64_t home)
 {
-    const struct slab_heap *h = &a->slab;
-    struct slab_record *record = record_of(h, slice);
-    const uint64_t home = load_seq_cst(&bits_of(record)[word]);
-    uint64_t shared = mask & ~home;
-    /* Between seeing them free and taking them; while the slab is locked nobody can have taken and freed one of them anew. */
-    if (shared != 0 && load_seq_cst(&remote_of(h, record)[word]) == shared && op_any_frees(a))
-        slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]));
-    if (shared != 0 && !cas_seq_cst(&remote_of(h, record)[word], &shared, 0))
-        return false;
     const struct rseq_guard guard = { &record->own, locked };
     enum rseq_result done = home == 0 ? RSEQ_DONE : RSEQ_AGAIN;
     /* Again, if it was only interrupted: nobody might come by a second time. */
     for (int tries = 0; done == RSEQ_AGAIN && tries < SEQUENCE_TRIES && page_own_home(locked) == rseq_cpu() + 1;
          tries++)
         done = rseq_empty(rseq_cpu(), guard, &bits_of(record)[word], home);
-    if (done == RSEQ_DONE)
+    return done == RSEQ_DONE;
+}
+
+/* What take_word() took, if it was told of: it is of shared bits from now on. */
+void
+page_put_word(const struct slab_heap *h, struct slab_record *record, uint32_t word, uint64_t bits)
+{
+    (void)atomic_fetch_or(&remote_of(h, record)[word], bits);
+    if (word_mask(word, blocks_of(h, record)) != UINT64_MAX)
+        (void)atomic_fetch_and(&remote_of(h, record)[word], ~SLAB_WORD_TAKEN);
+}
+
+/* A word of home bits becomes one of shared bits.  False: we are not at its home any more. */
+static bool
+share_word(const struct slab_heap *h, struct slab_record *record, uint64_t locked, uint32_t word, uint64_t home)
+{
+    atomic_store(&record->skip, home);
+    const bool is_ours = empty_home(record, locked, word, home);
+    if (is_ours)
+        page_put_word(h, record, word, home);
+    atomic_store(&record->skip, 0);
+    return is_ours;
+}
+
+/* Take all blocks of a word of a locked slab.  False: a taker was faster, or we are not at its home any more. */
+static bool
+take_word(hshm_allocator *a, uint64_t slice, uint64_t locked, uint32_t word, uint64_t mask)
+{
+    const struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    _Atomic uint64_t *at = &remote_of(h, record)[word];
+    uint64_t home = load_seq_cst(&bits_of(record)[word]);
+    uint64_t shared = mask & ~home;
+    if (load_seq_cst(at) != shared)
+        return false;
+    /* Between seeing them free and taking them; while the slab is locked nobody can have taken and freed one of them anew. */
+    if (shared != 0 && op_any_frees(a))
+        slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_OTHERS);
+    if (mask == UINT64_MAX && shared != 0 && bits_count(shared) < SLAB_WORD_MANY) {
+        if (!share_word(h, record, locked, word, home))
+            return false;
+        home = 0;
+        shared = mask;
+    }
+    const uint64_t taken = mask != UINT64_MAX ? SLAB_WORD_TAKEN : 0;
+    if (shared != taken && !cas_seq_cst(at, &shared, taken))
+        return false;
+    if (empty_home(record, locked, word, home))
         return true;
-    (void)atomic_fetch_or(&remote_of(h, record)[word], mask & ~home);
+    page_put_word(h, record, word, mask & ~home);
     note_shared(record);
     return false;
 }
@@ -84,10 +130,30 @@ unlock(const struct slab_heap *h, uint64_t slice, uint64_t locked, uint32_t word
     struct slab_record *record = record_of(h, slice);
     const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words; word++)
-        (void)atomic_fetch_or(&remote_of(h, record)[word], word_mask(word, blocks));
+        page_put_word(h, record, word, word_mask(word, blocks));
     note_shared(record);
     store_release(&record->log, 0);
     (void)page_shelve(h, slice, locked);
+}
+
+/* All blocks of a locked slab.  False: as it was. */
+static bool
+take_all(hshm_allocator *a, uint64_t slice, uint64_t locked)
+{
+    const struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    const uint32_t blocks = blocks_of(h, record);
+    const uint32_t words = words_for(blocks);
+    for (uint32_t word = 0; word < words; word++) {
+        if (!take_word(a, slice, locked, word, word_mask(word, blocks))) {
+            unlock(h, slice, locked, word);
+            return false;
+        }
+        store_release(&record->log, load_relaxed(&record->log) | UINT64_C(1) << word);
+    }
+    if (words != 0) /* who was slow finds nothing, in the slab that will be here next neither */
+        (void)atomic_exchange(&remote_of(h, record)[words - 1], 0);
+    return true;
 }
 
 /* The slices of a slab or large block become idle, or free.  False: it is not what it was. */
@@ -119,18 +185,15 @@ page_retire(hshm_allocator *a, uint64_t slice)
     const uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), home, a->process);
     if (!cas_seq_cst(&record->own, &own, locked))
         return false;
-    const uint32_t blocks = blocks_of(h, record);
-    for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if (!take_word(a, slice, locked, word, word_mask(word, blocks))) {
-            unlock(h, slice, locked, word);
-            return false;
-        }
-        store_release(&record->log, load_relaxed(&record->log) | UINT64_C(1) << word);
-    }
+    if (!take_all(a, slice, locked))
+        return false;
     /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
-    if (page_give_slices(a, slice, load_acquire(&h->slices[slice])))
+    const uint64_t now = load_acquire(&h->slices[slice]);
+    if (op_any_frees(a))
+        slab_acknowledge(a, slice, now, OP_OURS_TAKEN);
+    if (page_give_slices(a, slice, now))
         return true;
-    unlock(h, slice, locked, words_for(blocks));
+    unlock(h, slice, locked, words_for(blocks_of(h, record)));
     return false;
 }
 

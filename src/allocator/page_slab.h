@@ -151,6 +151,8 @@ bool page_shelve(const struct slab_heap *h, uint64_t slice, uint64_t own);
 bool page_give_slices(hshm_allocator *a, uint64_t slice, uint64_t found);
 /* Slices that this thread knows to be idle. */
 bool page_take_slices(hshm_allocator *a, uint64_t slices, uint64_t alignment, struct claim *ret_claim);
+/* Blocks of a word of a locked slab that were taken for good, and are not given free after all. */
+void page_put_word(const struct slab_heap *h, struct slab_record *record, uint32_t word, uint64_t bits);
 /* On one processor, for cpu_visit_all(): slabs at home there, without a live block, that were waiting for someone to come by. */
 void page_retire_at_home(void *arg, uint32_t cpu);
 /* A slab that is not current may have to be shelved, or may be without a live block. */

@@ -332,10 +332,10 @@ give_large_for(hshm_allocator *a, struct op *op, const struct block_place *place
 }
 
 void
-slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found)
+slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found, enum op_whose whose)
 {
     const uint64_t begin = a->layout.data_off + (slice << a->slab.shift);
-    op_acknowledge(a, begin, begin + (slice_count(found) << a->slab.shift));
+    op_acknowledge(a, begin, begin + (slice_count(found) << a->slab.shift), whose);
 }
 
 hshm_status

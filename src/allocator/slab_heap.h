@@ -21,6 +21,7 @@
 #include <hshm/allocator.h>
 #include <pthread.h>
 
+#include "allocator/op_log.h"
 #include "allocator/size_class.h"
 #include "format/slab_format.h"
 
@@ -34,8 +35,6 @@ enum {
 struct thread_heap; /* alloc_thread.c */
 struct page_thread; /* alloc_page.c   */
 struct heap_wish;   /* allocator.h    */
-struct op;          /* op_log.h       */
-struct op_log;
 struct heap_layout;
 
 /* Local: where things are, and how many; all of it checked once, so that nothing of it is asked of the region again. */
@@ -258,7 +257,7 @@ void *slab_realloc(hshm_allocator *a, void *addr, size_t size);
 /* For user slots; see op_log.h. */
 void *large_for(hshm_allocator *a, const struct claim *claim, struct op *op);
 /* op_acknowledge() for all blocks of a slab. */
-void slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found);
+void slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found, enum op_whose whose);
 hshm_status slab_give_for(hshm_allocator *a, struct op *op, void *addr);
 size_t slab_usable_size(hshm_allocator *a, const void *addr);
 void slab_count_failure(hshm_allocator *a);

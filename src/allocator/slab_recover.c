@@ -15,6 +15,7 @@
  * blocks are shelved, bits of taken slices follow their words, and slices are counted anew.
  */
 #include "allocator/allocator.h"
+#include "allocator/page_slab.h"
 #include "base/bits.h"
 #include "base/checked.h"
 
@@ -51,7 +52,7 @@ static bool
 retire_locked(hshm_allocator *a, uint64_t slice, uint64_t found)
 {
     if (op_any_frees(a))
-        slab_acknowledge(a, slice, found);
+        slab_acknowledge(a, slice, found, OP_ANYONES);
     return run_free(a, slice, found);
 }
 
@@ -180,22 +181,37 @@ is_in_a_shard(const hshm_allocator *a, uint64_t slice, uint32_t class)
 }
 
 /*
- * The dead one took the words that it logged, and perhaps the next: first its shared bits, then its home bits, and then it
- * logged it.  Of that one, shared bits that are all gone were taken by the dead one if they are several: takers hold one
- * each at most in a locked slab, and put it back.  One bit may be a taker's; then that block is lost.
+ * The dead one took the words that it logged, and perhaps the next, of which page_slab.c tells what it leaves: a sign in the word,
+ * home bits that were becoming shared ones, or no shared bit of many.  A shared bit of few that is 0 is another taker's, who puts
+ * it back or keeps it.
  */
+static uint64_t
+bits_of_the_dead(const struct slab_heap *h, struct slab_record *record, uint32_t word, uint64_t mask)
+{
+    const uint64_t home = load_seq_cst(&bits_of(record)[word]);
+    const uint64_t shared = load_seq_cst(&remote_of(h, record)[word]);
+    const uint64_t log = load_acquire(&record->log);
+    const uint64_t moving = load_seq_cst(&record->skip);
+    if ((log >> word & 1) != 0 || (mask != UINT64_MAX && (shared & SLAB_WORD_TAKEN) != 0))
+        return mask & ~home;
+    if (mask != UINT64_MAX || log != (UINT64_C(1) << word) - 1)
+        return 0;
+    if (moving != 0)
+        return home == 0 && (shared & moving) == 0 ? moving : 0;
+    return shared == 0 && bits_count(~home) >= SLAB_WORD_MANY ? ~home : 0;
+}
+
 static void
 restore_words(const struct slab_heap *h, struct slab_record *record)
 {
     const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
-    const uint64_t log = load_acquire(&record->log);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        const uint64_t shared = word_mask(word, blocks) & ~load_seq_cst(&bits_of(record)[word]);
-        const bool was_next = log == (UINT64_C(1) << word) - 1;
-        if ((log >> word & 1) != 0 ||
-            (was_next && load_seq_cst(&remote_of(h, record)[word]) == 0 && (shared & (shared - 1)) != 0))
-            (void)atomic_fetch_or(&remote_of(h, record)[word], shared);
+        const uint64_t mask = word_mask(word, blocks);
+        const uint64_t bits = bits_of_the_dead(h, record, word, mask);
+        if (bits != 0 || mask != UINT64_MAX)
+            page_put_word(h, record, word, bits);
     }
+    store_release(&record->skip, 0);
     store_release(&record->log, 0);
 }
 
@@ -267,14 +283,28 @@ slab_undo_take(hshm_allocator *a, struct op_log *log, uint64_t process, void *ad
         __atomic_store_n(&place.record->left_from, 1, __ATOMIC_SEQ_CST);
 }
 
-/* If it is live, and nobody has seen it free, the dead one had not freed it yet. */
+/* Was the dead one giving the slab free itself, which it had freed a block of?  Then it may hold the block. */
+static void
+unhold(const struct slab_heap *h, const struct block_place *place, uint64_t process)
+{
+    const uint64_t own = load_seq_cst(&place->record->own);
+    if (!h->has_owners && slice_state(place->found) == SLICE_SLAB && (own & SLAB_FLAGS) == (SLAB_IS | SLAB_LOCKED) &&
+        is_of(page_own_process(own), process))
+        restore_words(h, place->record);
+}
+
+/* If it is live, and nobody has seen it free since its log says which, the dead one had not freed it yet. */
 void
 slab_finish_give(hshm_allocator *a, struct op_log *log, uint64_t process, void *addr)
 {
     struct block_place place;
-    const bool is_live = slab_find(a, addr, &place) && slab_is_live(a, &place);
+    const bool is_found = slab_find(a, addr, &place);
+    if (is_found)
+        unhold(&a->slab, &place, process);
+    const bool is_live = is_found && slab_is_live(a, &place);
     /* In this order: it is acknowledged before it can be live again, or its slices something else. */
-    if (!is_live || load_relaxed(&log->won) != 0 || load_seq_cst(&log->ack) >= load_relaxed(&log->seq))
+    if (!is_live || load_relaxed(&log->won) != 0 ||
+        (load_relaxed(&log->block) != 0 && load_seq_cst(&log->ack) >= load_relaxed(&log->seq)))
         return;
     if (slice_state(place.found) == SLICE_RUN)
         drop_large(a, &place, process);

@@ -130,11 +130,11 @@ free_out_of(hshm_allocator *a, _Atomic uint64_t *slot, uint64_t word)
         return status;
     const uint64_t off = user_slot_off(word);
     store_release(&op.log->slot, hshm_to_off(a, (const void *)slot));
-    op_log_free(a, op.log, off);
     if (!cas_seq_cst(slot, &word, user_slot_make(USER_SLOT_CLAIMED, op.id, off))) {
         op_end(a, op.log);
         return was_faster(a, "hshm_free_from", slot);
     }
+    op_log_free(a, op.log, off);
     status = a->ops.give_for(a, &op, hshm_to_addr(a, off));
     store_release(slot, status == HSHM_OK ? USER_SLOT_EMPTY : word);
     op_end(a, op.log);

@@ -122,9 +122,16 @@ struct slab_record {
     _Atomic uint32_t class;  /* 40: size class                                                          */
     uint32_t reserved;       /* 44                                                                      */
     _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's;
-                                    IDLE: a hint where another one is, slice + 1                        */
+                                    IDLE: a hint where another one is, slice + 1;
+                                    ScalablePage, LOCKED: home bits that are becoming shared ones       */
     _Atomic uint64_t log;    /* 56: ScalablePage: words claimed by the process that has it LOCKED       */
 };
+/*
+ * ScalablePage, of a LOCKED slab, whose blocks are being taken, word by word: a word that has more bits than blocks says by this
+ * bit that it was taken, until `log` does so of all; of another one, so many shared bits at least are taken at once.
+ */
+#define SLAB_WORD_TAKEN (UINT64_C(1) << 63)
+#define SLAB_WORD_MANY 32
 static_assert(sizeof(struct slab_record) == 64, "format v1");
 static_assert(offsetof(struct slab_record, reciprocal) == 16, "format v1");
 static_assert(offsetof(struct slab_record, left) == 24, "format v1");

@@ -194,7 +194,6 @@ step_heir(struct scene *scene)
     const size_t which = next_random(&scene->run->random) % 4 == 0 ? HEIR_ATTACHES : HEIR_RECOVERS; /* attach is slow */
     memcpy(cast, scene->cast, sizeof *cast);
     cast->call = &heir_calls[which];
-    cast->ledger.news += cast->kind == HSHM_ALLOCATOR_SCALABLE_PAGE; /* by the second kill */
     (void)snprintf(cast->name, sizeof cast->name, "%s", test_name("heir"));
     file_url(cast->backend, cast->name, cast->url, sizeof cast->url);
     struct file_view file = file_view_make(cast->name, cast->size);

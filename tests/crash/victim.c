@@ -577,17 +577,11 @@ run_stepped_call(struct victim *v)
     watch_end(&watch);
 }
 
-/*
- * Of a Stack's block that is killed while it is freed, the end may stay, as a block of one granule.  In a ScalablePage heap
- * one block of a slab that is being made free may stay taken, for its bit may have been another's (slab_recover.c).
- */
+/* Of a Stack's block that is killed while it is freed, the end may stay, as a block of one granule. */
 static uint32_t
 may_be_lost(const struct victim *v)
 {
-    const bool is_about_block = v->cast->ledger.subject.off != 0;
-    if (v->cast->kind == HSHM_ALLOCATOR_STACK)
-        return is_about_block;
-    return v->cast->kind == HSHM_ALLOCATOR_SCALABLE_PAGE && (is_about_block || v->cast->call->news == 0);
+    return v->cast->kind == HSHM_ALLOCATOR_STACK && v->cast->ledger.subject.off != 0;
 }
 
 static void *
