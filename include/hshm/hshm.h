@@ -29,6 +29,7 @@
 #include <hshm/allocator.h>
 #include <hshm/backend.h>
 #include <hshm/manager.h>
+#include <hshm/name.h>
 #include <hshm/slot.h>
 #include <hshm/status.h>
 #include <hshm/types.h>

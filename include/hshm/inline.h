@@ -179,24 +179,42 @@ enum hshm_inline_given {
     HSHM_INLINE_SETTLE /* done, and now the slab is to be looked at: see `left`            */
 };
 
-/* Give a block back. */
-static inline enum hshm_inline_given
-hshm_inline_give(const struct hshm_allocator_base *view, const void *addr)
+/* The record of this thread's slab in which a block begins there, and the block's number; NULL: it is not the common case. */
+static inline struct hshm_inline_record *
+hshm_inline_find(const struct hshm_allocator_base *view, const void *addr, uint64_t *ret_block)
 {
     /* The data begins at a multiple of a slice's size, or else view->slices is 0. */
     const uint64_t slice = ((uintptr_t)addr - (uintptr_t)view->data) >> HSHM_INLINE_SLICE_SHIFT;
     if (__builtin_expect(slice >= view->slices, 0))
-        return HSHM_INLINE_REST;
-    unsigned char *at = view->records + slice * view->record_size;
-    struct hshm_inline_record *record = (struct hshm_inline_record *)(void *)at;
+        return NULL;
+    struct hshm_inline_record *record =
+        (struct hshm_inline_record *)(void *)(view->records + slice * view->record_size);
     /* Relaxed: if it says "mine", this thread wrote it.  It says more after another thread freed a block of the slab. */
     if (__builtin_expect(__atomic_load_n(&record->own, __ATOMIC_RELAXED) != (uint32_t)hshm_inline_entry(view)->me, 0))
-        return HSHM_INLINE_REST;
+        return NULL;
     uint64_t inside;
-    const uint64_t block = hshm_inline_multiply((uint16_t)(uintptr_t)addr, record->reciprocal, &inside);
+    *ret_block = hshm_inline_multiply((uint16_t)(uintptr_t)addr, record->reciprocal, &inside);
     if (__builtin_expect(inside >= record->limit, 0))
-        return HSHM_INLINE_REST; /* inside a block, or behind the last */
-    if (__builtin_expect(hshm_inline_set((uint64_t *)(void *)(at + HSHM_INLINE_BITS_OFF) + block / 64, block), 0))
+        return NULL; /* inside a block, or behind the last */
+    return record;
+}
+
+/* The word that has a block's bit. */
+static inline uint64_t *
+hshm_inline_word(struct hshm_inline_record *record, uint64_t block)
+{
+    return (uint64_t *)(void *)((unsigned char *)record + HSHM_INLINE_BITS_OFF) + block / 64;
+}
+
+/* Give a block back. */
+static inline enum hshm_inline_given
+hshm_inline_give(const struct hshm_allocator_base *view, const void *addr)
+{
+    uint64_t block;
+    struct hshm_inline_record *record = hshm_inline_find(view, addr, &block);
+    if (__builtin_expect(record == NULL, 0))
+        return HSHM_INLINE_REST;
+    if (__builtin_expect(hshm_inline_set(hshm_inline_word(record, block), block), 0))
         return HSHM_INLINE_REST; /* free already */
     return __builtin_expect(--record->left == 0, 0) ? HSHM_INLINE_SETTLE : HSHM_INLINE_DONE;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
+#include "allocator/user_slot.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "sync/local_lock.h"
@@ -480,6 +481,8 @@ const struct allocator_ops alloc_malloc_ops = {
     .free = malloc_free,
     .aligned = malloc_aligned,
     .realloc = malloc_realloc,
+    .allocate_to = user_slot_allocate,
+    .free_from = user_slot_free,
     .usable_size = malloc_usable,
     .visit = malloc_visit,
     .trim = malloc_give_back,

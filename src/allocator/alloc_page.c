@@ -41,6 +41,7 @@
 #include <string.h>
 
 #include "allocator/page_slab.h"
+#include "allocator/user_slot.h"
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -971,6 +972,8 @@ const struct allocator_ops alloc_scalable_page_ops = {
     .finish_give = slab_finish_give,
     .give_elsewhere = page_give_elsewhere,
     .zeroed = page_zeroed,
+    .allocate_to = user_slot_allocate,
+    .free_from = user_slot_free,
     .usable_size = slab_usable_size,
     .visit = slab_visit,
     .trim = page_trim,

@@ -5,6 +5,7 @@
  * even look (a forked child without a place in the region).
  */
 #include "allocator/allocator.h"
+#include "allocator/user_slot.h"
 #include "base/error.h"
 
 static hshm_status
@@ -103,6 +104,8 @@ allocator_refuse_writes(hshm_allocator *a)
     a->ops.realloc = refuse_realloc;
     a->ops.zeroed = NULL; /* by malloc */
     a->ops.trim = refuse_trim;
+    a->ops.allocate_to = user_slot_allocate; /* which asks first */
+    a->ops.free_from = user_slot_free;
     a->ops.recover_all = refuse_recover;
     if (a->ops.rewind != NULL)
         a->ops.rewind = refuse_rewind;

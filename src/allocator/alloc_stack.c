@@ -788,7 +788,6 @@ stack_view(hshm_allocator *a)
     a->data = a->view.base + a->layout.data_off;
     a->granules = a->layout.data_size / GRANULE;
     a->code_limit = a->granules * STACK_CODE_BITS - 1;
-    op_view(a, sizeof(struct stack_root));
 }
 
 static hshm_status
@@ -796,6 +795,7 @@ stack_init(hshm_allocator *a, const struct heap_wish *wish)
 {
     (void)wish; /* all is zero, and so it begins */
     stack_view(a);
+    op_init(a, sizeof(struct stack_root));
     return HSHM_OK;
 }
 
@@ -803,6 +803,7 @@ static hshm_status
 stack_open(hshm_allocator *a, const char *name)
 {
     stack_view(a);
+    op_view(a, sizeof(struct stack_root));
     const uint64_t top = load_acquire(&a->stack->top);
     const uint64_t bits = a->granules * STACK_CODE_BITS;
     if (top > bits || top % STACK_CODE_BITS != 0)
@@ -828,6 +829,8 @@ const struct allocator_ops alloc_stack_ops = {
     .give_for = stack_give_for,
     .undo_take = stack_undo_take,
     .finish_give = stack_finish_give,
+    .allocate_to = user_slot_allocate,
+    .free_from = user_slot_free,
     .usable_size = stack_usable_size,
     .visit = stack_visit,
     .trim = stack_trim,

@@ -44,6 +44,7 @@
 #include "allocator/allocator.h"
 #include "allocator/thread_slabs.h"
 #include "allocator/thread_table.h"
+#include "allocator/user_slot.h"
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -542,6 +543,8 @@ fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
     heap->shared = &h->threads[slot];
     heap->mail = &h->mail[(uint64_t)slot * h->mail_words];
     heap->me = SLAB_IS | (slot + UINT64_C(1)) << OWN_SLOT_SHIFT;
+    heap->reserves = user_slot_make(USER_SLOT_RESERVED, op_id_of_thread(slot), 0);
+    heap->claims = user_slot_make(USER_SLOT_CLAIMED, op_id_of_thread(slot), 0) - USER_SLOT_FULL;
     for (uint32_t class = 0; class < h->classes; class ++)
         heap->bins[class].word = &thread_no_blocks;
     for (size_t units = 0; units < COUNTOF(heap->fast.direct); units++)
@@ -1176,6 +1179,8 @@ const struct allocator_ops alloc_thread_local_ops = {
     .finish_give = slab_finish_give,
     .give_elsewhere = free_remote,
     .zeroed = thread_zeroed,
+    .allocate_to = thread_allocate_to,
+    .free_from = thread_free_from,
     .usable_size = slab_usable_size,
     .visit = slab_visit,
     .trim = thread_trim,

@@ -83,6 +83,8 @@ struct allocator_ops {
     /* Walk everything and compare with the invariants in the format's header.  For tests and fuzzers. */
     hshm_status (*check)(hshm_allocator *a);
 
+    hshm_status (*allocate_to)(hshm_allocator *a, size_t size, hshm_slot *slot);
+    hshm_status (*free_from)(hshm_allocator *a, hshm_slot *slot);
     /*
      * For user slots; NULL: this kind has none.  Take a block, having told op_candidate() which, and give one back, as op_log.h
      * says; after a death, undo the one and finish the other: `process` is the dead one, and `addr` may be anything.
@@ -143,6 +145,11 @@ struct hshm_allocator {
     /* Logs of operations on user slots, and how many. */
     struct op_table *op_table;
     uint32_t op_logs;
+    uint64_t slots_off; /* where slots of the user's can be: from the custom header, or else the data, to the end */
+    uint64_t slots_size;
+    /* Named slots, likewise. */
+    uint32_t name_count;
+    struct name_entry *names;
 
     struct heap_layout layout;
     uint64_t region_size;

@@ -2,21 +2,49 @@
  * op_log.c - see op_log.h.
  */
 #include "allocator/allocator.h"
+#include "allocator/names.h"
 #include "allocator/user_slot.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "sync/clock.h"
 
-enum { OWNER_SHIFT = 8, PATIENCE_MS = 1000 };
+enum { PATIENCE_MS = 1000 };
+
+/* How many there are, in a root of which so many bytes are the table's; from a region, it may say anything. */
+static uint64_t
+count_in(uint64_t *room, uint64_t said, uint64_t size, uint64_t most)
+{
+    const uint64_t count = min_u64(min_u64(said, most), *room / size);
+    *room -= count * size;
+    return count;
+}
 
 void
 op_view(hshm_allocator *a, uint64_t own_root_size)
 {
-    const uint64_t room = a->layout.root_size - min_u64(own_root_size, a->layout.root_size);
-    a->op_table = (struct op_table *)(void *)(a->view.base + a->layout.root_off + own_root_size);
-    a->op_logs = room <= sizeof(struct op_table)
-                     ? 0
-                     : (uint32_t)min_u64((room - sizeof(struct op_table)) / sizeof(struct op_log), OP_LOGS_MAX);
+    uint64_t room = a->layout.root_size - min_u64(own_root_size, a->layout.root_size);
+    struct op_table *table = (struct op_table *)(void *)(a->view.base + a->layout.root_off + own_root_size);
+    a->op_table = table;
+    a->op_logs = a->name_count = 0;
+    a->slots_off = a->layout.custom_size != 0 ? a->layout.custom_off : a->layout.data_off;
+    a->slots_size = (a->layout.data_off + a->layout.data_size - a->slots_off) / sizeof(hshm_slot) * sizeof(hshm_slot);
+    if (room < sizeof *table)
+        return;
+    room -= sizeof *table;
+    a->op_logs = (uint32_t)count_in(&room, *(volatile uint32_t *)&table->log_count, sizeof *table->logs, OP_LOGS_MAX);
+    a->names = (struct name_entry *)(void *)&table->logs[a->op_logs];
+    a->name_count = (uint32_t)count_in(&room, *(volatile uint32_t *)&table->name_count, sizeof *a->names, UINT32_MAX);
+}
+
+void
+op_init(hshm_allocator *a, uint64_t own_root_size)
+{
+    op_view(a, own_root_size);
+    if (a->layout.root_size - own_root_size < sizeof *a->op_table)
+        return;
+    a->op_table->log_count = op_logs_for(a->region_size);
+    a->op_table->name_count = names_for(a->region_size);
+    op_view(a, own_root_size);
 }
 
 static struct op_log *
@@ -34,7 +62,7 @@ try_begin(const hshm_allocator *a, uint32_t start, struct op *op)
         const uint32_t id = (start + i) % a->op_logs;
         uint64_t nobody = 0;
         if (load_relaxed(&log_at(a, id)->owner) != 0 ||
-            !cas_seq_cst(&log_at(a, id)->owner, &nobody, 1 | (uint64_t)a->process << OWNER_SHIFT))
+            !cas_seq_cst(&log_at(a, id)->owner, &nobody, 1 | (uint64_t)a->process << OP_OWNER_SHIFT))
             continue;
         op->log = log_at(a, id);
         op->id = id;
@@ -124,7 +152,7 @@ acknowledge(hshm_allocator *a, struct op_log *log, uint64_t off, enum op_whose w
 NO_INLINE void
 op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end, enum op_whose whose)
 {
-    const uint64_t ours = 1 | (uint64_t)a->process << OWNER_SHIFT;
+    const uint64_t ours = 1 | (uint64_t)a->process << OP_OWNER_SHIFT;
     for (uint64_t which = load_seq_cst(&a->op_table->freeing); which != 0; which &= which - 1) {
         const uint32_t id = (uint32_t)__builtin_ctzll(which);
         const uint64_t off = id < a->op_logs ? load_seq_cst(&log_at(a, id)->block) : 0;
@@ -155,7 +183,7 @@ op_each_idle(hshm_allocator *a, void (*fn)(hshm_allocator *a, struct op_log *log
         uint64_t nobody = 0;
         op.log = log_at(a, id);
         if (load_relaxed(&op.log->slab) == 0 ||
-            !cas_seq_cst(&op.log->owner, &nobody, 1 | (uint64_t)a->process << OWNER_SHIFT))
+            !cas_seq_cst(&op.log->owner, &nobody, 1 | (uint64_t)a->process << OP_OWNER_SHIFT))
             continue;
         fn(a, op.log);
         op_end(a, op.log);
@@ -167,7 +195,7 @@ op_each_idle(hshm_allocator *a, void (*fn)(hshm_allocator *a, struct op_log *log
 static bool
 is_of(uint64_t owner, uint64_t process)
 {
-    return owner != 0 && (process == UINT64_MAX || owner == (1 | process << OWNER_SHIFT));
+    return owner != 0 && (process == UINT64_MAX || owner == (1 | process << OP_OWNER_SHIFT));
 }
 
 static bool
@@ -213,6 +241,36 @@ finish(hshm_allocator *a, uint32_t id, uint64_t process)
     op_end(a, log);
 }
 
+/* A thread's own log: thread_slots.c tells what may have been done. */
+static void
+finish_of_thread(hshm_allocator *a, uint32_t slot_of_thread, uint64_t process)
+{
+    struct slab_thread *thread = &a->slab.threads[slot_of_thread];
+    const uint32_t id = op_id_of_thread(slot_of_thread);
+    _Atomic uint64_t *slot = user_slot_at(a, load_relaxed(&thread->log));
+    uint64_t word = slot == NULL ? USER_SLOT_EMPTY : load_seq_cst(slot);
+    if (stands_in(word, USER_SLOT_RESERVED, id) || stands_in(word, USER_SLOT_CLAIMED, id)) {
+        a->ops.undo_take(a, NULL, process, hshm_to_addr(a, user_slot_off(word)));
+        (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
+    }
+    store_release(&thread->log, 0);
+}
+
+static uint64_t
+recover_threads(hshm_allocator *a, uint64_t process)
+{
+    const uint32_t slots = a->op_logs != 0 ? a->slab.thread_slots : 0;
+    uint64_t finished = 0;
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        if (!is_of(load_seq_cst(&a->slab.threads[slot].owner), process) ||
+            load_relaxed(&a->slab.threads[slot].log) == 0)
+            continue;
+        finish_of_thread(a, slot, process);
+        finished++;
+    }
+    return finished;
+}
+
 static uint64_t
 recover(hshm_allocator *a, uint64_t process)
 {
@@ -229,13 +287,17 @@ recover(hshm_allocator *a, uint64_t process)
 void
 op_recover(hshm_allocator *a, uint32_t process, hshm_recover_report *report)
 {
-    report->operations += recover(a, process);
+    report->operations += recover(a, process) + recover_threads(a, process);
+    names_unlock_of(a, process);
 }
 
 void
 op_recover_copy(hshm_allocator *a)
 {
     (void)recover(a, UINT64_MAX);
+    (void)recover_threads(a, UINT64_MAX); /* this thread itself is in none */
+    if (a->name_count != 0)
+        store_release(&a->op_table->names_lock, 0);
 }
 
 void

@@ -41,8 +41,10 @@ struct op {
     bool was_busy;    /* it did not let itself be reserved    */
 };
 
-/* Where a heap's logs are: behind its root, of which so many bytes are its own. */
+/* Where a heap's logs and names are: behind its root, of which so many bytes are its own. */
 void op_view(hshm_allocator *a, uint64_t own_root_size);
+/* The same for a new heap, all zero: how many there are. */
+void op_init(hshm_allocator *a, uint64_t own_root_size);
 /*
  * Before a block is taken for a slot: say which.  Again, if it was not that one after all.  False: the slot is not empty.
  */

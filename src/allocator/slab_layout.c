@@ -238,7 +238,6 @@ set_view(hshm_allocator *a, const struct geometry *g)
         h->cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_LEAST, most_slices_of_slab(h->count));
         h->large_cuts[class] = slab_cut(h->sizes[class], h->shift, BLOCKS_WANTED, most_slices_of_slab(h->count));
     }
-    op_view(a, sizeof(struct slab_root));
     for (size_t granules = 0; granules < COUNTOF(h->small_class); granules++)
         h->small_class[granules] = (uint8_t)slab_class(h, granules * GRANULE);
     a->view.data = h->data;
@@ -253,6 +252,7 @@ slab_init(hshm_allocator *a, const struct heap_wish *wish, bool has_owners)
     struct geometry g = geometry_for(wish, has_owners);
     g.slices = a->layout.data_size >> g.slice_shift;
     set_view(a, &g);
+    op_init(a, sizeof(struct slab_root));
     struct slab_root *root = a->slab.root;
     root->slices = g.slices;
     root->slice_shift = g.slice_shift;
@@ -295,5 +295,6 @@ slab_open(hshm_allocator *a, const char *name, bool has_owners)
                     "it from a copy or remove it",
                     name, g.slices, g.slice_shift, g.thread_slots, g.shards);
     set_view(a, &g);
+    op_view(a, sizeof(struct slab_root));
     return HSHM_OK;
 }

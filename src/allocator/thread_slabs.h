@@ -48,7 +48,9 @@ struct thread_heap {
     struct slab_thread *shared;
     _Atomic uint64_t *mail;
     uint32_t slot;
-    uint64_t me; /* `own` of its slabs, but for the index */
+    uint64_t me;       /* `own` of its slabs, but for the index                        */
+    uint64_t reserves; /* a user's slot that this thread has RESERVED, but for the block */
+    uint64_t claims;   /* what makes one that is FULL one that this thread has CLAIMED   */
 
     struct slab **chunks; /* of descriptions, by index */
     uint32_t chunk_count;
@@ -81,6 +83,10 @@ void owned_drop(struct thread_heap *heap, struct slab *slab);
 /* Let it describe the slab of so many slices that begins at `slice`. */
 void owned_describe(struct thread_heap *heap, struct slab *slab, uint64_t slice, uint64_t slices, uint32_t class);
 void owned_free(struct thread_heap *heap);
+
+/* thread_slots.c: of allocator_ops. */
+hshm_status thread_allocate_to(hshm_allocator *a, size_t size, hshm_slot *slot);
+hshm_status thread_free_from(hshm_allocator *a, hshm_slot *slot);
 
 /* To the end of its class's queue, and out of it. */
 void owned_enqueue(struct thread_heap *heap, struct slab *slab);

@@ -5,20 +5,15 @@
 #include "allocator/user_slot.h"
 
 #include "allocator/allocator.h"
+#include "allocator/names.h"
 #include "base/checked.h"
 #include "base/error.h"
 
 _Atomic uint64_t *
 user_slot_at(const hshm_allocator *a, uint64_t off)
 {
-    const struct heap_layout *layout = &a->layout;
-    const bool in_custom = off - layout->custom_off < layout->custom_size &&
-                           layout->custom_size - (off - layout->custom_off) >= sizeof(hshm_slot);
-    const bool in_data =
-        off - layout->data_off < layout->data_size && layout->data_size - (off - layout->data_off) >= sizeof(hshm_slot);
-    if (off % sizeof(hshm_slot) != 0 || (!in_custom && !in_data))
-        return NULL;
-    return (_Atomic uint64_t *)(void *)(a->view.base + off);
+    const bool is_one = user_slot_is_common(a, off) || names_have_slot(a, off);
+    return is_one ? (_Atomic uint64_t *)(void *)(a->view.base + off) : NULL;
 }
 
 /* The slot, if these calls work on it. */
@@ -107,7 +102,7 @@ take_into(hshm_allocator *a, size_t size, _Atomic uint64_t *slot)
 }
 
 hshm_status
-hshm_allocate_to(hshm_allocator *a, size_t size, hshm_slot *slot)
+user_slot_allocate(hshm_allocator *a, size_t size, hshm_slot *slot)
 {
     _Atomic uint64_t *at = NULL;
     uint64_t word = 0;
@@ -142,7 +137,7 @@ free_out_of(hshm_allocator *a, _Atomic uint64_t *slot, uint64_t word)
 }
 
 hshm_status
-hshm_free_from(hshm_allocator *a, hshm_slot *slot)
+user_slot_free(hshm_allocator *a, hshm_slot *slot)
 {
     _Atomic uint64_t *at = NULL;
     uint64_t word = 0;
@@ -152,6 +147,18 @@ hshm_free_from(hshm_allocator *a, hshm_slot *slot)
     if (status != HSHM_OK)
         return status;
     return user_slot_state(word) == USER_SLOT_EMPTY ? is_empty(a, "hshm_free_from", at) : free_out_of(a, at, word);
+}
+
+hshm_status
+hshm_allocate_to(hshm_allocator *a, size_t size, hshm_slot *slot)
+{
+    return a->ops.allocate_to(a, size, slot);
+}
+
+hshm_status
+hshm_free_from(hshm_allocator *a, hshm_slot *slot)
+{
+    return a->ops.free_from(a, slot);
 }
 
 static hshm_status

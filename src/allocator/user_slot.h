@@ -4,7 +4,18 @@
 #ifndef HSHM_ALLOCATOR_USER_SLOT_H
 #define HSHM_ALLOCATOR_USER_SLOT_H
 
-#include "allocator/op_log.h"
+#include "allocator/allocator.h"
+
+/* hshm_allocate_to() and hshm_free_from(), for kinds that have nothing better, and whatever that leaves. */
+hshm_status user_slot_allocate(hshm_allocator *a, size_t size, hshm_slot *slot);
+hshm_status user_slot_free(hshm_allocator *a, hshm_slot *slot);
+
+/* At this offset, which may be anything, is room of the user's: a block's, perhaps, or the custom header's, and what pads it. */
+static inline bool
+user_slot_is_common(const hshm_allocator *a, uint64_t off)
+{
+    return off % sizeof(hshm_slot) == 0 && off - a->slots_off < a->slots_size;
+}
 
 /* The slot at an offset, which may be anything; NULL when none can be there. */
 _Atomic uint64_t *user_slot_at(const hshm_allocator *a, uint64_t off);

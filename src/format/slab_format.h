@@ -143,8 +143,9 @@ typedef _Atomic uint64_t bits_word;
 /* Shared: one a thread that allocates.  First line by its owner; mail by everyone. */
 struct slab_thread {
     _Atomic uint64_t owner; /*   0: 0 = free; else 1 | process << 8                                      */
-    _Atomic uint64_t log;   /*   8: kept for the operation in flight; 0 in this version                  */
-    _Atomic uint64_t ack;   /*  16: the same                                                             */
+    _Atomic uint64_t
+        log; /*   8: offset of the user's slot that it takes a block for, or frees it from, in its own slabs; 0 */
+    uint64_t reserved;      /*  16                                                                       */
     _Atomic uint64_t frees; /*  24: blocks freed in slabs of this slot, ever; see also left_from - left  */
     uint64_t reserved0[4];  /*  32                                                                       */
     _Atomic uint64_t mail;  /*  64: bit k: look at mail word k of this slot                              */

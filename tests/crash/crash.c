@@ -18,7 +18,7 @@
 #include "victim.h"
 
 enum {
-    CALLS_MAX = 32,
+    CALLS_MAX = 48,
     FAILURES_MAX = 5,  /* then it is known well enough               */
     HEIRS_ONE_IN = 100 /* images: so often an heir goes on with one  */
 };
@@ -38,7 +38,7 @@ static const struct place places[] = {
     { "file 256K", HSHM_BACKEND_POSIX_MMAP, 256 << 10, false, 1 },
     { "shm 16M", HSHM_BACKEND_POSIX_SHM_MMAP, 16 << 20, true, 4 },
 };
-enum { PLACES = sizeof places / sizeof places[0] };
+enum { PLACES = sizeof places / sizeof places[0], PLACE_LARGE = PLACES - 1 };
 
 struct figures {
     uint64_t steps, changes;
@@ -307,13 +307,13 @@ crash_avoid_string_instructions(char **argv)
     (void)execv("/proc/self/exe", argv);
 }
 
-/* Every call, in one place. */
+/* Every call, in one place; or those that are done otherwise in a large one. */
 static void
-sweep(struct run *run, size_t place)
+sweep(struct run *run, size_t place, bool only_large)
 {
     const bool slabs = cuts_slabs(run->kind);
     for (size_t call = 0; call < call_count && run->failures < FAILURES_MAX; call++) {
-        if (slabs ? calls[call].slabs : calls[call].stack)
+        if ((slabs ? calls[call].slabs : calls[call].stack) && (!only_large || calls[call].large))
             step_call(run, place, call);
     }
 }
@@ -334,10 +334,12 @@ crash_all_calls(hshm_allocator_kind kind, size_t images)
     run->seed = run->random = test_seed();
     for (size_t i = 0; i < PLACES; i++)
         run->judges[i] = judge_start(places[i].backend, places[i].size, next_random(&run->random));
+    if (kind == HSHM_ALLOCATOR_THREAD_LOCAL)
+        sweep(run, PLACE_LARGE, true);
     for (unsigned i = 0; run->seen.count < wanted && run->failures < FAILURES_MAX; i++) {
         for (size_t place = 0; place < PLACES && run->seen.count < wanted; place++) {
             if (i % places[place].one_in == places[place].one_in - 1)
-                sweep(run, place);
+                sweep(run, place, false);
         }
     }
     for (size_t i = 0; i < PLACES; i++)

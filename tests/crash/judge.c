@@ -126,6 +126,40 @@ find_slots(hshm_allocator *heap, struct seen *seen)
     }
 }
 
+static int
+count_name(const char *name, void *block, void *arg)
+{
+    (void)block;
+    assert_true(strcmp(name, NAME_OF_ITS_OWN) == 0 || strcmp(name, NAME_OF_ANOTHERS) == 0);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* The block of a name that is there. */
+static hshm_off
+named(hshm_allocator *heap, const char *name)
+{
+    void *block = NULL;
+    const hshm_status status = hshm_name_get(heap, name, &block);
+    assert_true(status == HSHM_OK || status == HSHM_E_NOTFOUND);
+    if (status != HSHM_OK && strstr(hshm_last_error(), "was freed") != NULL)
+        fail_msg("a name leads to a block that is not live");
+    return status == HSHM_OK ? hshm_to_off(heap, block) : HSHM_OFF_NULL;
+}
+
+/* Names are whole, and lead to live blocks; those that are theirs alone are known by them. */
+static void
+find_names(hshm_allocator *heap, struct seen *seen)
+{
+    unsigned names = 0;
+    assert_ok(hshm_name_visit(heap, count_name, &names));
+    assert_true(names <= 2);
+    const hshm_off own = named(heap, NAME_OF_ITS_OWN);
+    if (own != HSHM_OFF_NULL && !is_seen(seen, own, 0))
+        fail_msg("a name holds a block that is not live");
+    (void)named(heap, NAME_OF_ANOTHERS);
+}
+
 /* All that must be live is, and whole; *ret_leak of others are. */
 static void
 compare(hshm_allocator *heap, const struct ledger *ledger, uint32_t *ret_leak)
@@ -141,6 +175,7 @@ compare(hshm_allocator *heap, const struct ledger *ledger, uint32_t *ret_leak)
     }
     find_subject(heap, &seen, ledger);
     find_slots(heap, &seen);
+    find_names(heap, &seen);
     *ret_leak = 0;
     for (size_t i = 0; i < seen.count; i++) {
         *ret_leak += !seen.known[i];
@@ -192,6 +227,24 @@ assert_zeros(const unsigned char *block, size_t size)
     }
 }
 
+/* Names can be made and removed, whatever there was. */
+static void
+name_anew(hshm_allocator *heap)
+{
+    hshm_slot *slot;
+    void *block = NULL;
+    assert_ok(hshm_name_slot(heap, NAME_OF_ITS_OWN, &slot));
+    assert_ok(hshm_name_remove(heap, NAME_OF_ITS_OWN));
+    void *other = hshm_malloc(heap, 1);
+    if (other != NULL) {
+        assert_ok(hshm_name_set(heap, "new", other));
+        assert_ok(hshm_name_get(heap, "new", &block));
+        assert_ptr_equal(block, other);
+        assert_ok(hshm_name_remove(heap, "new"));
+        assert_ok(hshm_free(heap, other));
+    }
+}
+
 /* A survivor works on the heap as if nothing had been, with the dead's blocks too. */
 static void
 survive(struct judge *judge, hshm_allocator *heap)
@@ -208,6 +261,7 @@ survive(struct judge *judge, hshm_allocator *heap)
     void *zeros = hshm_calloc(heap, 1, size);
     assert_zeros(zeros, size);
     assert_ok(hshm_free(heap, zeros));
+    name_anew(heap);
     for (survivor.part = 0; survivor.part < PARTS; survivor.part++)
         free_down_to(&survivor, 0);
     assert_ok(hshm_visit_blocks(heap, free_seen, heap));

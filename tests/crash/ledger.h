@@ -23,6 +23,10 @@ struct user_slots {
     hshm_slot slots[USER_SLOTS];
 };
 
+/* A name whose block stands nowhere in the ledger, and one of a block that stands there. */
+#define NAME_OF_ITS_OWN "its own"
+#define NAME_OF_ANOTHERS "another's"
+
 /* What is in a block follows from its size and key. */
 struct held {
     uint64_t off; /* 0 = none */

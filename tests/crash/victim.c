@@ -410,6 +410,73 @@ run_move(struct victim *v)
     assert_ok(hshm_move(v->w.heap, slot_at(v, 0), slot_at(v, 1)));
 }
 
+/* ---- names ---- */
+
+static void
+no_name(struct victim *v, const char *name)
+{
+    hshm_slot *slot;
+    assert_ok(hshm_name_slot(v->w.heap, name, &slot));
+    if (strcmp(name, NAME_OF_ITS_OWN) == 0 && hshm_slot_load(slot) != HSHM_OFF_NULL)
+        assert_ok(hshm_free_from(v->w.heap, slot));
+    assert_ok(hshm_name_remove(v->w.heap, name));
+}
+
+static bool
+choose_name(struct victim *v)
+{
+    v->size = any_size(&v->w);
+    no_name(v, NAME_OF_ITS_OWN);
+    return true;
+}
+
+static void
+run_take_for_name(struct victim *v)
+{
+    hshm_slot *slot;
+    assert_ok(hshm_name_slot(v->w.heap, NAME_OF_ITS_OWN, &slot));
+    const hshm_status status = hshm_allocate_to(v->w.heap, v->size, slot);
+    assert_true(status == HSHM_OK || status == HSHM_E_NOMEM);
+}
+
+static bool
+choose_named(struct victim *v)
+{
+    hshm_slot *slot;
+    assert_ok(hshm_name_slot(v->w.heap, NAME_OF_ITS_OWN, &slot));
+    return hshm_slot_load(slot) != HSHM_OFF_NULL || hshm_allocate_to(v->w.heap, any_size(&v->w), slot) == HSHM_OK;
+}
+
+static void
+run_free_name(struct victim *v)
+{
+    hshm_slot *slot;
+    assert_ok(hshm_name_slot(v->w.heap, NAME_OF_ITS_OWN, &slot));
+    assert_ok(hshm_free_from(v->w.heap, slot));
+    assert_ok(hshm_name_remove(v->w.heap, NAME_OF_ITS_OWN));
+}
+
+/* A block that stands in the ledger, and stays there while it has a name. */
+static bool
+choose_to_name(struct victim *v)
+{
+    const struct held *held = pick_block(&v->w, PART_VICTIM, 0, UINT64_MAX);
+    v->block = held == NULL ? NULL : hshm_to_addr(v->w.heap, held->off);
+    return held != NULL;
+}
+
+static void
+run_name(struct victim *v)
+{
+    assert_ok(hshm_name_set(v->w.heap, NAME_OF_ANOTHERS, v->block));
+}
+
+static void
+settle_named(struct victim *v)
+{
+    no_name(v, NAME_OF_ANOTHERS);
+}
+
 /* ---- threads ---- */
 
 /* The first thread ends, while another one, which takes no part, keeps the process. */
@@ -515,6 +582,7 @@ const struct call calls[] = {
     { .name = "take a small block for a slot",
       EVERY_KIND,
       .exact = true,
+      .large = true,
       .rounds = MANY,
       .choose = choose_small_for_slot,
       .run = run_allocate_to },
@@ -527,12 +595,14 @@ const struct call calls[] = {
     { .name = "free a block from a slot",
       EVERY_KIND,
       .exact = true,
+      .large = true,
       .rounds = MANY,
       .choose = choose_full_slot,
       .run = run_free_from },
     { .name = "free another's from a slot",
       EVERY_KIND,
       .exact = true,
+      .large = true,
       .rounds = MANY,
       .choose = choose_founders_slot,
       .run = run_free_from },
@@ -542,6 +612,25 @@ const struct call calls[] = {
       .rounds = FEW,
       .choose = choose_full_slot,
       .run = run_move },
+    { .name = "take a block for a name",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = FEW,
+      .choose = choose_name,
+      .run = run_take_for_name },
+    { .name = "free a name's block",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = FEW,
+      .choose = choose_named,
+      .run = run_free_name },
+    { .name = "name a block",
+      EVERY_KIND,
+      .exact = true,
+      .rounds = FEW,
+      .choose = choose_to_name,
+      .run = run_name,
+      .settle = settle_named },
     { .name = "trim", EVERY_KIND, .rounds = FEW, .choose = choose_trim, .run = run_trim_call },
     { .name = "recover", EVERY_KIND, .rounds = 1, .choose = choose_trim, .run = run_recover },
     { .name = "end a thread",

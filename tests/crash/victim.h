@@ -20,6 +20,7 @@ struct call {
     bool idle;     /* attached, but its first thread has taken no block */
     uint32_t news; /* live blocks that nobody knows a kill may leave  */
     bool exact;    /* not one more, whatever the kind                 */
+    bool large;    /* done otherwise in regions of 16 MiB and more    */
     unsigned rounds;
     /* Get ready.  False: not this time.  NULL where the victim is not attached. */
     bool (*choose)(struct victim *victim);

@@ -23,8 +23,9 @@ the_structs_lie_as_written(void **state)
     };
     assert_layout("slab_record", sizeof(struct slab_record), record, COUNTOF(record), 64);
     static const struct field thread[] = {
-        FIELD(slab_thread, owner, 0, 8),       FIELD(slab_thread, log, 8, 8),         FIELD(slab_thread, ack, 16, 8),
-        FIELD(slab_thread, frees, 24, 8),      FIELD(slab_thread, reserved0, 32, 32), FIELD(slab_thread, mail, 64, 8),
+        FIELD(slab_thread, owner, 0, 8),       FIELD(slab_thread, log, 8, 8),
+        FIELD(slab_thread, reserved, 16, 8),   FIELD(slab_thread, frees, 24, 8),
+        FIELD(slab_thread, reserved0, 32, 32), FIELD(slab_thread, mail, 64, 8),
         FIELD(slab_thread, reserved1, 72, 56),
     };
     assert_layout("slab_thread", sizeof(struct slab_thread), thread, COUNTOF(thread), 128);
@@ -55,8 +56,20 @@ logs_lie_as_written(void **state)
         FIELD(op_log, won, 32, 8),  FIELD(op_log, seq, 40, 8), FIELD(op_log, ack, 48, 8), FIELD(op_log, slab, 56, 8),
     };
     assert_layout("op_log", sizeof(struct op_log), log, COUNTOF(log), 64);
-    assert_int_equal(offsetof(struct op_table, freeing), 0);
+    static const struct field table[] = {
+        FIELD(op_table, freeing, 0, 8),     FIELD(op_table, log_count, 8, 4),  FIELD(op_table, name_count, 12, 4),
+        FIELD(op_table, names_lock, 16, 8), FIELD(op_table, reserved, 24, 40),
+    };
+    assert_layout("op_table", sizeof(struct op_table), table, COUNTOF(table), 64);
+    static const struct field name[] = {
+        FIELD(name_entry, state, 0, 8),
+        FIELD(name_entry, slot, 8, 8),
+        FIELD(name_entry, reserved, 16, 16),
+        FIELD(name_entry, name, 32, 96),
+    };
+    assert_layout("name_entry", sizeof(struct name_entry), name, COUNTOF(name), 128);
     assert_int_equal(offsetof(struct op_table, logs), 64);
+    assert_int_equal(op_id_of_thread(0), 64);
     assert_int_equal(user_slot_make(USER_SLOT_FULL, 0, 0x12340), 0x123400001);
     assert_int_equal(user_slot_make(USER_SLOT_RESERVED, 5, 0x10), 0x100016);
     assert_int_equal(user_slot_make(USER_SLOT_CLAIMED, 0x3ffff, 0), 0xfffff);
@@ -68,6 +81,9 @@ static void
 words_are_as_written(void **state)
 {
     (void)state;
+    assert_int_equal(NAME_NEVER, 0);
+    assert_int_equal(NAME_LIVE, 1);
+    assert_int_equal(NAME_GONE, 2);
     assert_int_equal(SLICE_ZERO, 0);
     assert_int_equal(SLICE_DIRTY, 1);
     assert_int_equal(SLICE_CLAIMED, 2);
@@ -113,16 +129,16 @@ static const struct whole wholes[] = {
     { HSHM_ALLOCATOR_SCALABLE_PAGE,    8192,  16,   5, 10,  56,   80,   64,  128, 1024,   1024,   1024,   1536,   1984,   2496,   2752 },
     { HSHM_ALLOCATOR_THREAD_LOCAL,     8192, 256,   1, 12,  40,   80,   64,  128,  768,   1280,   1344,   1344,   1472,   1984,   2304 },
     { HSHM_ALLOCATOR_SCALABLE_PAGE,    8192, 256,   1, 12,  40,   80,   64,  128,  768,    768,    768,   1152,   1280,   1792,   2048 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536,  16,  55, 10,  56,   80,  448,  512, 1408,   3456,   3584,   3584,   8000,   8512,   9088 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536,  16,  56, 10,  56,   80,  448,  512, 1408,   1408,   1408,   1920,   6400,   6912,   7488 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536, 256,  14, 12,  40,   80,  128,  192,  832,   2880,   3008,   3008,   4160,   4672,   5376 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536, 256,  15, 12,  40,   80,  128,  192,  832,    832,    832,   1216,   2432,   2944,   3584 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576,  16, 244, 12,  72,  128, 1984, 2048, 4928,  13120,  15168,  15168,  46400,  46912,  48256 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576,  16, 246, 12,  72,  128, 1984, 2048, 4928,   4928,   4928,   5568,  37056,  37568,  38912 },
-    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576, 256, 247, 12,  40,   80, 1984, 2048, 3648,  11840,  13888,  13888,  33664,  34176,  35584 },
-    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576, 256, 249, 12,  40,   80, 2048, 2112, 3712,   3712,   3712,   4096,  24064,  24576,  26112 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536,  16,  54, 10,  56,   80,  448,  512, 1408,   3456,   3584,   3584,   7936,   8448,  10048 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536,  16,  55, 10,  56,   80,  448,  512, 1408,   1408,   1408,   1920,   6336,   6848,   8448 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,    65536, 256,  14, 12,  40,   80,  128,  192,  832,   2880,   3008,   3008,   4160,   4672,   6400 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE,   65536, 256,  14, 12,  40,   80,  128,  192,  832,    832,    832,   1216,   2368,   2880,   4608 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576,  16, 242, 12,  72,  128, 1984, 2048, 4928,  13120,  15168,  15168,  46144,  46656,  56192 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576,  16, 244, 12,  72,  128, 1984, 2048, 4928,   4928,   4928,   5568,  36800,  37312,  46848 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL,  1048576, 256, 245, 12,  40,   80, 1984, 2048, 3648,  11840,  13888,  13888,  33536,  34048,  43776 },
+    { HSHM_ALLOCATOR_SCALABLE_PAGE, 1048576, 256, 247, 12,  40,   80, 1984, 2048, 3648,   3648,   3648,   4032,  23808,  24320,  34048 },
     /* Above 16 MiB ScalablePage's depends on the number of processors. */
-    { HSHM_ALLOCATOR_THREAD_LOCAL, 16777216,  16, 249, 16, 104, 1088, 2048, 2112, 6272, 137344, 170112, 170112, 441024, 441536, 458752 },
+    { HSHM_ALLOCATOR_THREAD_LOCAL, 16777216,  16, 248, 16, 104, 1088, 1984, 2048, 6208, 137280, 170048, 170048, 439872, 440384, 524288 },
     { HSHM_ALLOCATOR_THREAD_LOCAL, 16777216, 256, 252, 16,  72,  128, 2048, 2112, 4992, 136064, 168832, 168832, 201088, 201600, 262144 },
 };
 /* clang-format on */
@@ -133,13 +149,13 @@ distance(const void *from, const void *to)
     return (uint64_t)((const char *)to - (const char *)from);
 }
 
-/* 64 bytes each, and 64 before them; see format/log_format.h. */
+/* 64 bytes, logs of 64 and names of 128; see format/log_format.h. */
 static uint64_t
 size_of_logs(uint64_t region)
 {
     static const struct {
         uint64_t region, size;
-    } known[] = { { 8192, 0 }, { 65536, 320 }, { 1048576, 1088 }, { 16777216, 4160 } };
+    } known[] = { { 8192, 0 }, { 65536, 1344 }, { 1048576, 9280 }, { 16777216, 36928 } };
     for (size_t i = 0; i < COUNTOF(known); i++) {
         if (known[i].region == region)
             return known[i].size;

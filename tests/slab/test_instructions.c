@@ -1,6 +1,7 @@
 /*
  * test_instructions.c - a block of 64 bytes of a ThreadLocal heap costs no more than 46 instructions, taken and freed, from the
- * first of hshm_malloc() to the return of hshm_free(); 48 in batches; and 40 where it is compiled into the caller, in a loop.
+ * first of hshm_malloc() to the return of hshm_free(); 48 in batches; 40 where it is compiled into the caller, in a loop; and 110 if a slot
+ * takes it and gives it back.
  *
  * labels: once no-asan no-tsan
  * (what is counted is not this build but count_pairs, the library compiled as for a release)
@@ -17,9 +18,9 @@ enum { FEW = 10000, MANY = 20000 };
 
 /* gcc's numbers are the promise.  Inline, the loop is counted too, and that its blocks are looked at for NULL. */
 #if defined(__clang__)
-enum { GATE_PLAIN = 48, GATE_BATCHES = 50, GATE_INLINE = 40 };
+enum { GATE_PLAIN = 48, GATE_BATCHES = 50, GATE_INLINE = 40, GATE_SLOTS = 110 };
 #else
-enum { GATE_PLAIN = 46, GATE_BATCHES = 48, GATE_INLINE = 40 };
+enum { GATE_PLAIN = 46, GATE_BATCHES = 48, GATE_INLINE = 40, GATE_SLOTS = 110 };
 #endif
 
 /* Instructions inside the functions that are counted and what they call. */
@@ -28,8 +29,12 @@ count(const char *kind, const char *way, const char *pairs)
 {
     static const char *const calls[] = { "hshm_malloc", "hshm_free" };
     static const char *const compiled_in[] = { "count_inline", NULL };
+    static const char *const of_slots[] = { "hshm_allocate_to", "hshm_free_from" };
     const char *const argv[] = { "count_pairs", kind, way, pairs, NULL };
-    return counted_instructions(strcmp(way, "inline") == 0 ? compiled_in : calls, argv);
+    return counted_instructions(strcmp(way, "inline") == 0  ? compiled_in
+                                : strcmp(way, "slots") == 0 ? of_slots
+                                                            : calls,
+                                argv);
 }
 
 /* In the long run: what happens once a process, and once a slab of the first ones, is left out. */
@@ -74,6 +79,13 @@ a_block_costs_40_instructions_at_most_inline(void **state)
     assert_within("inline", GATE_INLINE);
 }
 
+static void
+a_block_costs_110_instructions_at_most_with_its_slot(void **state)
+{
+    (void)state;
+    assert_within("slots", GATE_SLOTS);
+}
+
 int
 main(void)
 {
@@ -81,6 +93,7 @@ main(void)
         cmocka_unit_test_teardown(a_block_costs_46_instructions_at_most, drop_heaps),
         cmocka_unit_test_teardown(a_block_of_a_batch_costs_48_instructions_at_most, drop_heaps),
         cmocka_unit_test_teardown(a_block_costs_40_instructions_at_most_inline, drop_heaps),
+        cmocka_unit_test_teardown(a_block_costs_110_instructions_at_most_with_its_slot, drop_heaps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
