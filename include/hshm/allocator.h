@@ -82,16 +82,36 @@ typedef enum hshm_allocator_kind {
     HSHM_ALLOCATOR_MALLOC = 4
 } hshm_allocator_kind;
 
+/**
+ * How long a block lives if nobody frees it.
+ *
+ * HSHM_LIFETIME_PROCESS: until the process that took it has died, detached, or ended its handle on the heap
+ * (hshm_allocator_unregister()): then hshm frees it, after a death when somebody cleans up (see "Killed processes" above).  For
+ * what only its maker needs - buffers, scratch, what a server holds for itself - so that killed processes leave nothing.
+ * Others may use and free such a block as long as its maker lives; to free it later is a wrong free.  A forked child's
+ * are its own, and the parent's stay the parent's.  hshm_realloc() keeps a block's lifetime; a block that it moves is then the
+ * calling process's.  Blocks in slots and names (hshm_allocate_to()) always have the heap's lifetime.
+ *
+ * SCALABLE_PAGE and THREAD_LOCAL: such blocks come from slabs of the process, and its threads take them one at a time, which costs
+ * some 30 ns for a block taken and freed instead of 8.  MALLOC: all blocks end with the process.  STACK has none: its room comes back from the top
+ * only.  Nor have heaps on ARRAY, where nobody can tell who is dead.
+ */
+typedef enum hshm_lifetime {
+    HSHM_LIFETIME_HEAP = 0,   /**< as long as the heap          */
+    HSHM_LIFETIME_PROCESS = 1 /**< as long as the process that took it */
+} hshm_lifetime;
+
 /** How hshm_allocator_create() works; start from HSHM_ALLOCATOR_OPTIONS_INIT.  NULL means just that. */
 typedef struct hshm_allocator_options {
     size_t struct_size; /**< sizeof(hshm_allocator_options), so that the struct can grow             */
     size_t min_block;   /**< SCALABLE_PAGE, THREAD_LOCAL: bytes of the smallest block, of which all sizes are multiples;
                              and all offsets of blocks; a power of two from 16 to 4096, 0 = 16.  With 256 the control
                              data is a seventh (SCALABLE_PAGE) or a quarter of that with 16                      */
+    hshm_lifetime lifetime; /**< of blocks for which nothing else is asked, whichever process takes them             */
 } hshm_allocator_options;
 
 /* clang-format off */
-#define HSHM_ALLOCATOR_OPTIONS_INIT { sizeof(hshm_allocator_options), 0 }
+#define HSHM_ALLOCATOR_OPTIONS_INIT { sizeof(hshm_allocator_options), 0, HSHM_LIFETIME_HEAP }
 /* clang-format on */
 
 /**
@@ -109,10 +129,10 @@ typedef struct hshm_allocator_options {
  * @return HSHM_OK, or, leaving the backend as it was:
  *         HSHM_E_NOTFOUND  no such backend
  *         HSHM_E_EXISTS    the backend has a heap already, or the id is registered in this manager
- *         HSHM_E_INVAL     kind or struct_size is wrong; min_block is no power of two from 16 to 4096; or the heap's tables
+ *         HSHM_E_INVAL     kind, lifetime or struct_size is wrong; min_block is no power of two from 16 to 4096; or the heap's tables
  *                          and the custom header do not fit into the region
- *         HSHM_E_NOTSUP    that kind does not work on that backend, or (STACK, MALLOC) takes no min_block but 0 and 16;
- *                          the sentence says why
+ *         HSHM_E_NOTSUP    that kind does not work on that backend, or (STACK, MALLOC) takes no min_block but 0 and 16, or
+ *                          has no process lifetime there; the sentence says why
  *         HSHM_E_NOSPC     no memory for the handle, or a lazy region's file system has no room for the heap's tables;
  *                          THREAD_LOCAL, beyond some 24 such heaps in a process: no key for thread-specific data is left
  *         HSHM_E_PERM      the backend is attached read-only, or was created by this process's parent
@@ -167,6 +187,12 @@ HSHM_API hshm_status hshm_allocate(hshm_allocator *allocator, size_t size, hshm_
 
 /** hshm_allocate() shaped like malloc: the address, or NULL, with the reason in hshm_last_status(). */
 HSHM_API void *hshm_malloc(hshm_allocator *allocator, size_t size);
+
+/**
+ * hshm_malloc() of a block of that lifetime, whatever the heap's option says.  Free it like any other.
+ * @return NULL also for HSHM_E_NOTSUP (STACK, or a heap on ARRAY, has no process lifetime) and HSHM_E_INVAL (no such lifetime)
+ */
+HSHM_API void *hshm_malloc_lifetime(hshm_allocator *allocator, size_t size, hshm_lifetime lifetime);
 
 /**
  * Like hshm_malloc() for `count` elements of `size` bytes, zeroed.  A product that overflows is HSHM_E_NOMEM.
@@ -359,6 +385,7 @@ typedef struct hshm_recover_report {
     uint64_t slices;     /**< that they kept for later, were making a slab or large block of, or were making free:
                              free now                                                                              */
     uint64_t operations; /**< on slots (hshm/slot.h) that were finished or undone                                  */
+    uint64_t blocks;     /**< of process lifetime that were theirs, and are free now                               */
 } hshm_recover_report;
 
 /* clang-format off */

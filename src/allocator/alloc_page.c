@@ -40,6 +40,7 @@
 #include <hshm/inline.h>
 #include <string.h>
 
+#include "allocator/lifetime.h"
 #include "allocator/page_slab.h"
 #include "allocator/user_slot.h"
 #include "base/bits.h"
@@ -784,6 +785,8 @@ give(hshm_allocator *a, const struct block_place *place)
     const struct slab_heap *h = &a->slab;
     const uint32_t word = place->block / WORD_BITS;
     const uint64_t at = place->block % WORD_BITS;
+    if (UNLIKELY(lifetime_has_slab(place->record)))
+        return lifetime_give(a, place);
     const enum rseq_result at_home = give_at_home(a, place->record, load_acquire(&place->record->own), word, at);
     if (at_home == RSEQ_NOT || (at_home == RSEQ_AGAIN && !give_shared(h, place->record, word, UINT64_C(1) << at)))
         return false;
@@ -886,6 +889,8 @@ static bool
 page_give_elsewhere(hshm_allocator *a, const struct block_place *place)
 {
     const uint32_t word = place->block / WORD_BITS;
+    if (UNLIKELY(lifetime_has_slab(place->record)))
+        return lifetime_give(a, place);
     if (!give_shared(&a->slab, place->record, word, UINT64_C(1) << place->block % WORD_BITS))
         return false;
     count_free(a);
@@ -915,6 +920,7 @@ begin_handle(hshm_allocator *a)
 {
     a->slab.index = a->read_only ? -1 : thread_index_take();
     a->view.thread_off = thread_offset(a->slab.index);
+    lifetime_begin(a);
 }
 
 static hshm_status
@@ -938,6 +944,8 @@ page_open(hshm_allocator *a, const char *name)
 static void
 page_close(hshm_allocator *a)
 {
+    if (!a->refuses)
+        lifetime_end(a);
     thread_table_lock();
     while (a->slab.counters != NULL)
         end_thread(&a->slab.counters->fast);
@@ -949,6 +957,7 @@ page_close(hshm_allocator *a)
 static void
 page_fork_child(hshm_allocator *a)
 {
+    lifetime_fork_child(a);
     while (a->slab.counters != NULL) {
         struct page_thread *thread = a->slab.counters;
         if (!a->private_memory)
@@ -981,7 +990,7 @@ const struct allocator_ops alloc_scalable_page_ops = {
     .check = slab_check,
     .kind = HSHM_ALLOCATOR_SCALABLE_PAGE,
     .title = "ScalablePage",
-    .needs = TAKES_MIN_BLOCK,
+    .needs = TAKES_MIN_BLOCK | HAS_LIFETIMES,
     .layout = page_layout,
     .check_layout = slab_check_layout,
     .init = page_init,
@@ -989,5 +998,7 @@ const struct allocator_ops alloc_scalable_page_ops = {
     .recover = slab_recover_process,
     .recover_all = slab_recover_all,
     .close = page_close,
+    .fork_prepare = lifetime_fork_prepare,
+    .fork_done = lifetime_fork_done,
     .fork_child = page_fork_child,
 };

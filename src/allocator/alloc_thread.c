@@ -42,6 +42,7 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
+#include "allocator/lifetime.h"
 #include "allocator/thread_slabs.h"
 #include "allocator/thread_table.h"
 #include "allocator/user_slot.h"
@@ -547,8 +548,10 @@ fill_heap(struct thread_heap *heap, hshm_allocator *a, uint32_t slot)
     heap->claims = user_slot_make(USER_SLOT_CLAIMED, op_id_of_thread(slot), 0) - USER_SLOT_FULL;
     for (uint32_t class = 0; class < h->classes; class ++)
         heap->bins[class].word = &thread_no_blocks;
+    /* Where blocks end with the process if nothing else is asked, inline.h must not find these. */
     for (size_t units = 0; units < COUNTOF(heap->fast.direct); units++)
-        heap->fast.direct[units] = &heap->bins[slab_class(h, units << HSHM_INLINE_UNIT_SHIFT)];
+        heap->fast.direct[units] =
+            a->life.is_default ? &thread_no_bin : &heap->bins[slab_class(h, units << HSHM_INLINE_UNIT_SHIFT)];
     heap->next = h->heaps;
     heap->back = &h->heaps;
     if (heap->next != NULL)
@@ -948,6 +951,8 @@ static bool
 free_remote(hshm_allocator *a, const struct block_place *place)
 {
     struct slab_heap *h = &a->slab;
+    if (UNLIKELY(lifetime_has_slab(place->record)))
+        return lifetime_give(a, place);
     const uint32_t at = place->block / WORD_BITS;
     const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
     const uint64_t bits = load_acquire(&bits_of(place->record)[at]);
@@ -1100,6 +1105,7 @@ begin_handle(hshm_allocator *a)
     if (__builtin_cpu_supports("bmi"))
         a->ops.malloc = thread_malloc_bmi;
 #endif
+    lifetime_begin(a);
     if (h->index < 0 && !a->read_only && pthread_key_create(&h->key, end_keyed_heap) != 0)
         return fail(
             HSHM_E_NOSPC,
@@ -1128,6 +1134,8 @@ thread_close(hshm_allocator *a)
     struct slab_heap *h = &a->slab;
     if (a->read_only)
         return;
+    if (!a->refuses)
+        lifetime_end(a);
     thread_table_lock();
     while (h->heaps != NULL)
         end_heap(&h->heaps->fast);
@@ -1148,6 +1156,7 @@ thread_fork_child(hshm_allocator *a)
 {
     struct thread_heap *mine = a->read_only ? NULL : heap_of(a);
     struct thread_heap *next;
+    lifetime_fork_child(a);
     for (struct thread_heap *heap = a->slab.heaps; heap != NULL; heap = next) {
         next = heap->next;
         if (a->private_memory)
@@ -1188,7 +1197,7 @@ const struct allocator_ops alloc_thread_local_ops = {
     .check = slab_check,
     .kind = HSHM_ALLOCATOR_THREAD_LOCAL,
     .title = "ThreadLocal",
-    .needs = TAKES_MIN_BLOCK,
+    .needs = TAKES_MIN_BLOCK | HAS_LIFETIMES,
     .layout = thread_layout,
     .check_layout = slab_check_layout,
     .init = thread_init,
@@ -1196,5 +1205,7 @@ const struct allocator_ops alloc_thread_local_ops = {
     .recover = slab_recover_process,
     .recover_all = slab_recover_all,
     .close = thread_close,
+    .fork_prepare = lifetime_fork_prepare,
+    .fork_done = lifetime_fork_done,
     .fork_child = thread_fork_child,
 };

@@ -81,6 +81,17 @@ allocator_bad_free(const hshm_allocator *a, const void *addr)
 }
 
 hshm_status
+allocator_check_lifetime(const struct allocator_ops *ops, bool knows_the_dead)
+{
+    if ((ops->needs & (HAS_LIFETIMES | NEEDS_SYSTEM_MALLOC)) == 0)
+        return fail(HSHM_E_NOTSUP, "a %s heap has no blocks of process lifetime: its room comes back from the top only",
+                    ops->title);
+    if (!knows_the_dead)
+        return fail(HSHM_E_NOTSUP, "a heap on an array has no blocks of process lifetime: nobody can tell who is dead");
+    return HSHM_OK;
+}
+
+hshm_status
 allocator_no_layout(const char *title, const struct heap_wish *wish, uint64_t least)
 {
     if (wish->custom_size == 0)

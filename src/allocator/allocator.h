@@ -16,6 +16,7 @@
 #include "allocator/slab_heap.h"
 #include "format/malloc_format.h"
 #include "format/stack_format.h"
+#include "sync/local_lock.h"
 
 /* What the manager lets an allocator ask of the memory's owner; `arg` goes into each. */
 struct allocator_system {
@@ -31,7 +32,8 @@ struct allocator_system {
      */
     int (*seize)(void *arg, uint32_t process);
     void (*bury)(void *arg, uint32_t process, int ticket);
-    uint32_t processes; /* how many slots there are */
+    uint32_t processes;  /* how many slots there are */
+    bool knows_the_dead; /* or there are no others */
 };
 
 /* What a heap is to be like; from the caller's options and the region. */
@@ -42,6 +44,7 @@ struct heap_wish {
     uint32_t min_block; /* bytes of the smallest block, a power of two   */
     uint32_t cpus;      /* that this machine has                         */
     bool zeroed;        /* every byte from heap_off on reads as zero     */
+    uint32_t lifetime;  /* hshm_lifetime of blocks for which none is asked */
 };
 
 /* Where the parts of a heap lie in its region; offsets, as the header has them. */
@@ -56,6 +59,7 @@ struct heap_layout {
 /* The kinds of memory that a kind of heap can live in. */
 enum allocator_needs {
     NEEDS_SYSTEM_MALLOC = 1 << 0, /* memory that is malloc's and this process's alone             */
+    HAS_LIFETIMES = 1 << 2,       /* blocks may end with the process that took them               */
     TAKES_MIN_BLOCK = 1 << 1      /* the caller may say how large the smallest block is           */
 };
 
@@ -151,6 +155,15 @@ struct hshm_allocator {
     uint32_t name_count;
     struct name_entry *names;
 
+    /* Local: where this process's threads take blocks of process lifetime; lifetime.c. */
+    struct {
+        struct local_lock lock;
+        uint64_t current[CLASSES_MAX]; /* slab by class, its slice + 1; 0 = none      */
+        uint64_t cursor;               /* the slice that is looked at next for one    */
+        _Atomic bool used;             /* there may be such blocks                    */
+        bool is_default;               /* of all requests that do not ask for another */
+    } life;
+
     struct heap_layout layout;
     uint64_t region_size;
     hshm_allocator_id id;
@@ -193,6 +206,9 @@ bool allocator_for_each_dead(hshm_allocator *a,
 
 /* The sentence for a wrong free; HSHM_E_BADFREE. */
 hshm_status allocator_bad_free(const hshm_allocator *a, const void *addr);
+
+/* Has that kind blocks of process lifetime, in memory of which the dead are known or not?  HSHM_OK or NOTSUP. */
+hshm_status allocator_check_lifetime(const struct allocator_ops *ops, bool knows_the_dead);
 
 /* The sentence for a kind of heap whose tables do not leave room for that custom header; HSHM_E_INVAL. */
 hshm_status allocator_no_layout(const char *title, const struct heap_wish *wish, uint64_t least);

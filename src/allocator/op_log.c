@@ -141,7 +141,7 @@ acknowledge(hshm_allocator *a, struct op_log *log, uint64_t off, enum op_whose w
 {
     /* In this order: if the log frees the block once more, with another count, it is not free between its two frees. */
     const uint64_t seq = load_seq_cst(&log->seq);
-    if (load_seq_cst(&log->block) != off || (whose != OP_OURS_TAKEN && !is_free_block(a, off)))
+    if (load_seq_cst(&log->block) != off || (whose < OP_OURS_TAKEN && !is_free_block(a, off)))
         return;
     uint64_t ack = load_relaxed(&log->ack);
     /* Never lower: a late one must not undo a later one. */
@@ -157,7 +157,8 @@ op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end, enum op_whose wh
         const uint32_t id = (uint32_t)__builtin_ctzll(which);
         const uint64_t off = id < a->op_logs ? load_seq_cst(&log_at(a, id)->block) : 0;
         if (off < begin || off >= end ||
-            (whose != OP_ANYONES && (load_seq_cst(&log_at(a, id)->owner) == ours) != (whose == OP_OURS_TAKEN)))
+            (whose != OP_ANYONES && whose != OP_ANYONES_TAKEN &&
+             (load_seq_cst(&log_at(a, id)->owner) == ours) != (whose == OP_OURS_TAKEN)))
             continue;
         acknowledge(a, log_at(a, id), off, whose);
     }

@@ -54,9 +54,10 @@ bool op_candidate(hshm_allocator *a, struct op *op, const void *block);
  * Who is about to take free blocks, or give their slices free, between these offsets of the region: let logs that free one
  * of them know that it is free, if it is.  Who takes all blocks of a slab for good, and may die before that can be seen, does it
  * in two steps: other processes' logs first; this one's when all blocks are taken, and so were free.  Until then a death is
- * theirs too, and recovery puts the blocks back before it asks whether they are free.
+ * theirs too, and recovery puts the blocks back before it asks whether they are free.  TAKEN: without a look at the blocks, which
+ * are nobody's.
  */
-enum op_whose { OP_ANYONES, OP_OTHERS, OP_OURS_TAKEN };
+enum op_whose { OP_ANYONES, OP_OTHERS, OP_OURS_TAKEN, OP_ANYONES_TAKEN };
 void op_acknowledge(hshm_allocator *a, uint64_t begin, uint64_t end, enum op_whose whose);
 
 /* Does a log have this slab?  ScalablePage. */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
+#include "allocator/lifetime.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -266,15 +267,22 @@ large_slices(const struct slab_heap *h, size_t size)
     return (max_u64(size, 1) + (UINT64_C(1) << h->shift) - 1) >> h->shift;
 }
 
-void *
-large_begin(hshm_allocator *a, const struct claim *claim, size_t alignment)
+static void *
+begin_for(hshm_allocator *a, const struct claim *claim, size_t alignment, uint32_t life)
 {
     struct slab_heap *h = &a->slab;
     const uintptr_t begin = (uintptr_t)slice_address(h, claim->first);
     const uint64_t skip = align_up(begin, alignment) - begin;
     store_relaxed(&record_of(h, claim->first)->skip, skip);
+    store_relaxed(&record_of(h, claim->first)->life, life);
     run_publish(a, claim, SLICE_RUN);
     return (void *)(begin + skip);
+}
+
+void *
+large_begin(hshm_allocator *a, const struct claim *claim, size_t alignment)
+{
+    return begin_for(a, claim, alignment, 0);
 }
 
 /*
@@ -282,7 +290,7 @@ large_begin(hshm_allocator *a, const struct claim *claim, size_t alignment)
  * record says where, and there are more slices for it.
  */
 void *
-large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
+large_take_for(hshm_allocator *a, size_t size, size_t alignment, uint32_t life, bool *ret_zero)
 {
     struct slab_heap *h = &a->slab;
     const uint64_t slice = UINT64_C(1) << h->shift;
@@ -293,7 +301,13 @@ large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
         !run_claim(a, bytes >> h->shift, extra == 0 && slices_are_aligned(h) ? alignment : 1, &claim))
         return NULL;
     *ret_zero = claim.zero;
-    return large_begin(a, &claim, alignment);
+    return begin_for(a, &claim, alignment, life);
+}
+
+void *
+large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero)
+{
+    return large_take_for(a, size, alignment, 0, ret_zero);
 }
 
 bool
@@ -383,7 +397,7 @@ slab_realloc(hshm_allocator *a, void *addr, size_t size)
     const bool stays = slice_state(place.found) == SLICE_RUN ? resize_run(a, &place, size) : fits(a, &place, size);
     if (stays)
         return addr;
-    void *moved = a->ops.malloc(a, size);
+    void *moved = lifetime_malloc_like(a, &place, size);
     if (moved == NULL && size <= place.size) { /* smaller always works, and is no failure */
         (void)atomic_fetch_sub_explicit(&a->slab.root->failures, 1, memory_order_relaxed);
         return addr;

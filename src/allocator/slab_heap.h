@@ -248,6 +248,8 @@ uint64_t shelf_take(const struct slab_heap *h, uint32_t class, uint32_t shelf);
 
 /* Large blocks; what the allocators' own functions do for sizes above max_size. */
 void *large_take(hshm_allocator *a, size_t size, size_t alignment, bool *ret_zero);
+/* The same, of a block that ends with a process: its slot + 1; 0 = with the heap. */
+void *large_take_for(hshm_allocator *a, size_t size, size_t alignment, uint32_t life, bool *ret_zero);
 /* Its parts: would a block of that size and alignment begin where its first slice does, and how many slices has it? */
 bool large_fits(const hshm_allocator *a, size_t size, size_t alignment);
 uint64_t large_slices(const struct slab_heap *h, size_t size);

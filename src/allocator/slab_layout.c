@@ -259,6 +259,7 @@ slab_init(hshm_allocator *a, const struct heap_wish *wish, bool has_owners)
     root->block_shift = g.block_shift;
     root->thread_slots = g.thread_slots;
     root->shards = g.shards;
+    root->lifetime = wish->lifetime;
     for (uint64_t slice = 0; slice < g.slices && !wish->zeroed; slice++)
         store_relaxed(&a->slab.slices[slice], slice_make(SLICE_DIRTY, 0, 0));
 }

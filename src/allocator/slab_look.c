@@ -264,6 +264,8 @@ check_slab(const hshm_allocator *a, uint64_t slice, uint64_t found)
             return broken(a, slice, "a block was freed twice");
         has_free |= ((bits | remote) & mask) != 0;
     }
+    if ((load_acquire(&seen.record->own) & (SLAB_LIFE | SLAB_LOCKED)) == SLAB_LIFE)
+        return HSHM_OK; /* nobody else's, in no shard and on no shelf */
     return h->has_owners ? check_owner(a, &seen, has_free) : check_page(a, &seen, has_free);
 }
 

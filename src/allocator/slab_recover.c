@@ -15,6 +15,7 @@
  * blocks are shelved, bits of taken slices follow their words, and slices are counted anew.
  */
 #include "allocator/allocator.h"
+#include "allocator/lifetime.h"
 #include "allocator/page_slab.h"
 #include "base/bits.h"
 #include "base/checked.h"
@@ -377,7 +378,7 @@ recover_slices(hshm_allocator *a, uint64_t process, const struct dead_threads *d
         case SLICE_RUN:
             first = slice;
             end = slice_count(found) <= high - slice ? slice + slice_count(found) : slice + 1;
-            if (slice_state(found) == SLICE_SLAB)
+            if (!lifetime_end_of(a, slice, found, process, report) && slice_state(found) == SLICE_SLAB)
                 recover_slab(a, slice, process, dead, report);
             break;
         case SLICE_CLAIMED:
@@ -480,6 +481,7 @@ bool
 slab_recover(hshm_allocator *a)
 {
     bool found = allocator_for_each_dead(a, slab_recover_process, NO_REPORT);
+    found |= lifetime_squeeze(a);
     found |= sync_all_taken(a);
     /* Whatever their counter says: it may have been counted while others changed it. */
     return run_free_idle(a) || found;

@@ -94,7 +94,8 @@ slice_is_free(uint64_t word)
  *
  * ThreadLocal   its owner's, or nobody's: an orphan; NEWS: others freed blocks since the owner last looked
  * ScalablePage  CURRENT (in some shard), SHELVED (has free blocks, see shelves), FULL (neither)
- * both          LOCKED: one process is about to free the slab, and others leave it alone
+ * both          LIFE: blocks of this slab end with the process, named as in ScalablePage, that alone takes from it; one row of bits
+ *               LOCKED: one process is about to free the slab, and others leave it alone
  */
 enum {
     SLAB_IS = 1 << 0,
@@ -103,6 +104,7 @@ enum {
     SLAB_SHELVED = 1 << 3,
     SLAB_LOCKED = 1 << 4,
     SLAB_NEWS = 1 << 5,
+    SLAB_LIFE = 1 << 6,
     SLAB_FLAGS = 0xff
 };
 
@@ -120,7 +122,7 @@ struct slab_record {
     _Atomic uint32_t size;   /* 32: bytes a block                                                       */
     _Atomic uint32_t blocks; /* 36: how many                                                            */
     _Atomic uint32_t class;  /* 40: size class                                                          */
-    uint32_t reserved;       /* 44                                                                      */
+    _Atomic uint32_t life;   /* 44: RUN: slot + 1 of the process with which the block ends; 0 = the heap's  */
     _Atomic uint64_t skip;   /* 48: RUN: bytes from the slice's begin to the block's;
                                     IDLE: a hint where another one is, slice + 1;
                                     ScalablePage, LOCKED: home bits that are becoming shared ones       */
@@ -163,7 +165,9 @@ struct slab_root {
     uint32_t block_shift;          /*  12: log2 of the smallest block                                          */
     uint32_t thread_slots;         /*  16: ThreadLocal                                                         */
     uint32_t shards;               /*  20: ScalablePage                                                        */
-    uint64_t reserved0[5];         /*  24                                                                      */
+    uint32_t lifetime;             /*  24: hshm_lifetime of blocks for which none is asked                      */
+    uint32_t reserved4;            /*  28                                                                      */
+    uint64_t reserved0[4];         /*  32                                                                      */
     _Atomic uint64_t lowest;       /*  64: no word of taken bits below this one has a free slice (nearly)      */
     _Atomic uint64_t high;         /*  72: no slice at or above was ever claimed                               */
     _Atomic uint64_t threads_high; /*  80: no thread slot at or above was ever taken                     */

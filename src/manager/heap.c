@@ -41,6 +41,13 @@ bury(void *arg, uint32_t process, int ticket)
     members_bury(arg, process, ticket);
 }
 
+/* Or has no others, who might die. */
+static bool
+knows_the_dead(const struct region *region)
+{
+    return region->ops->files != NULL || (region->ops->caps & BACKEND_SYSTEM_MALLOC) != 0;
+}
+
 static hshm_allocator *
 new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct heap_layout *layout,
            hshm_allocator_id id)
@@ -69,6 +76,7 @@ new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct 
         .seize = seize,
         .bury = bury,
         .processes = region->slot_count,
+        .knows_the_dead = knows_the_dead(region),
     };
     return a;
 }
@@ -98,6 +106,14 @@ check_min_block(const struct allocator_ops *ops, size_t min_block)
         return fail(HSHM_E_INVAL, "min_block is %zu; it must be a power of two from %d to %d", min_block, GRANULE,
                     REGION_MIN_BLOCK_MAX);
     return HSHM_OK;
+}
+
+static hshm_status
+check_lifetime(const struct region *region, const struct allocator_ops *ops, hshm_lifetime lifetime)
+{
+    if (lifetime != HSHM_LIFETIME_HEAP && lifetime != HSHM_LIFETIME_PROCESS)
+        return fail(HSHM_E_INVAL, "there is no lifetime %d of blocks", (int)lifetime);
+    return lifetime == HSHM_LIFETIME_HEAP ? HSHM_OK : allocator_check_lifetime(ops, knows_the_dead(region));
 }
 
 static void
@@ -140,6 +156,8 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
     hshm_status status = check_pair(region, ops);
     if (status == HSHM_OK)
         status = check_min_block(ops, options->min_block);
+    if (status == HSHM_OK)
+        status = check_lifetime(region, ops, options->lifetime);
     if (status != HSHM_OK)
         return status;
     if (region_ready(header))
@@ -154,6 +172,7 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
         .min_block = options->min_block == 0 ? GRANULE : (uint32_t)options->min_block,
         .cpus = cpu_count(),
         .zeroed = region->zeroed,
+        .lifetime = (uint32_t)options->lifetime,
     };
     status = ops->layout(&wish, &layout);
     if (status == HSHM_OK)

@@ -411,8 +411,8 @@ copy_allocator_options(const hshm_allocator_options *given, hshm_allocator_optio
         return HSHM_OK;
     const size_t oldest = offsetof(hshm_allocator_options, min_block);
     const hshm_status status = check_struct_size("hshm_allocator_options", given->struct_size, oldest);
-    if (status == HSHM_OK && given->struct_size >= sizeof *given)
-        *ret_options = *given;
+    if (status == HSHM_OK)
+        memcpy(ret_options, given, given->struct_size < sizeof *given ? given->struct_size : sizeof *given);
     return status;
 }
 

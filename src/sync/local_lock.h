@@ -1,7 +1,8 @@
 /*
  * local_lock.h - a lock for the threads of one process.  Never placed in a region: its owner may be killed.
  *
- * Order, when more than one is held: list of managers (fork.c) -> manager -> blocks of a Malloc heap -> fork guard.
+ * Order, when more than one is held: list of managers (fork.c) -> manager -> blocks of a Malloc heap, or of process lifetime -> fork
+ * guard.
  */
 #ifndef HSHM_SYNC_LOCAL_LOCK_H
 #define HSHM_SYNC_LOCAL_LOCK_H

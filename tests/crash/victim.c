@@ -477,6 +477,37 @@ settle_named(struct victim *v)
     no_name(v, NAME_OF_ANOTHERS);
 }
 
+/* ---- blocks that end with their process: nobody writes them down ---- */
+
+static bool
+choose_own(struct victim *v)
+{
+    v->size = random_below(&v->w, 8) == 0 ? large_size(&v->w) : any_size(&v->w);
+    return true;
+}
+
+static void
+run_take_own(struct victim *v)
+{
+    v->block = hshm_malloc_lifetime(v->w.heap, v->size, HSHM_LIFETIME_PROCESS);
+}
+
+/* Some stay for later. */
+static void
+settle_own(struct victim *v)
+{
+    if (random_below(&v->w, 4) != 0)
+        assert_ok(hshm_free(v->w.heap, v->block));
+}
+
+static bool
+choose_own_held(struct victim *v)
+{
+    (void)choose_own(v);
+    run_take_own(v);
+    return v->block != NULL;
+}
+
 /* ---- threads ---- */
 
 /* The first thread ends, while another one, which takes no part, keeps the process. */
@@ -612,6 +643,19 @@ const struct call calls[] = {
       .rounds = FEW,
       .choose = choose_full_slot,
       .run = run_move },
+    { .name = "take a block of its own",
+      .slabs = true,
+      .exact = true,
+      .rounds = FEW,
+      .choose = choose_own,
+      .run = run_take_own,
+      .settle = settle_own },
+    { .name = "free a block of its own",
+      .slabs = true,
+      .exact = true,
+      .rounds = FEW,
+      .choose = choose_own_held,
+      .run = run_give },
     { .name = "take a block for a name",
       EVERY_KIND,
       .exact = true,

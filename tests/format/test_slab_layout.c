@@ -18,7 +18,7 @@ the_structs_lie_as_written(void **state)
     static const struct field record[] = {
         FIELD(slab_record, own, 0, 8),     FIELD(slab_record, limit, 8, 8),      FIELD(slab_record, reciprocal, 16, 8),
         FIELD(slab_record, left, 24, 4),   FIELD(slab_record, left_from, 28, 4), FIELD(slab_record, size, 32, 4),
-        FIELD(slab_record, blocks, 36, 4), FIELD(slab_record, class, 40, 4),     FIELD(slab_record, reserved, 44, 4),
+        FIELD(slab_record, blocks, 36, 4), FIELD(slab_record, class, 40, 4),     FIELD(slab_record, life, 44, 4),
         FIELD(slab_record, skip, 48, 8),   FIELD(slab_record, log, 56, 8),
     };
     assert_layout("slab_record", sizeof(struct slab_record), record, COUNTOF(record), 64);
@@ -32,7 +32,8 @@ the_structs_lie_as_written(void **state)
     static const struct field root[] = {
         FIELD(slab_root, slices, 0, 8),        FIELD(slab_root, slice_shift, 8, 4),
         FIELD(slab_root, block_shift, 12, 4),  FIELD(slab_root, thread_slots, 16, 4),
-        FIELD(slab_root, shards, 20, 4),       FIELD(slab_root, reserved0, 24, 40),
+        FIELD(slab_root, shards, 20, 4),       FIELD(slab_root, lifetime, 24, 4),
+        FIELD(slab_root, reserved4, 28, 4),    FIELD(slab_root, reserved0, 32, 32),
         FIELD(slab_root, lowest, 64, 8),       FIELD(slab_root, high, 72, 8),
         FIELD(slab_root, threads_high, 80, 8), FIELD(slab_root, reserved1, 88, 40),
         FIELD(slab_root, used, 128, 8),        FIELD(slab_root, peak, 136, 8),
