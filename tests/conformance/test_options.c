@@ -154,7 +154,8 @@ a_lazy_private_region_is_pages_that_come_and_go(void **state)
     assert_ok(hshm_trim(stage.heap, 0, NULL));
     assert_in_range(committed(&stage), PAGE, SIZE);
     block = hshm_malloc(stage.heap, 8 * SIZE);
-    for (size_t i = 0; i < 8 * SIZE; i += PAGE / 2)
+    /* A Stack's first block begins inside a page, which has the end of its tables too, and stays. */
+    for (size_t i = PAGE; i < 8 * SIZE; i += PAGE / 2)
         assert_int_equal(block[i + PAGE / 4], 0);
     stage_end(&stage);
 }
