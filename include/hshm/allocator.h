@@ -351,28 +351,52 @@ typedef struct hshm_stats {
  */
 HSHM_API hshm_status hshm_stats_get(hshm_allocator *allocator, hshm_stats *ret_stats);
 
-/** What hshm_check() saw; set struct_size with HSHM_CHECK_REPORT_INIT. */
+/**
+ * What hshm_check() saw; set struct_size with HSHM_CHECK_REPORT_INIT.  The last three count places, such as a slice, a slab
+ * or a log, at which the heap is not as it is while nobody is in the middle of a call, for a reason that is no damage.
+ */
 typedef struct hshm_check_report {
-    size_t struct_size;   /**< in: sizeof(hshm_check_report); only so many bytes are written  */
-    uint64_t live_blocks; /**< as hshm_visit_blocks() would show them                         */
-    uint64_t live_bytes;  /**< in these                                                       */
+    size_t struct_size;     /**< in: sizeof(hshm_check_report); only so many bytes are written                       */
+    uint64_t live_blocks;   /**< as hshm_visit_blocks() would show them                                              */
+    uint64_t live_bytes;    /**< in these                                                                            */
+    uint64_t slices;        /**< looked at: all that were ever used.  STACK: granules of 16 bytes below the top      */
+    uint64_t slabs;         /**< SCALABLE_PAGE, THREAD_LOCAL: among these                                            */
+    uint64_t large_blocks;  /**< the same: blocks that have slices to themselves                                     */
+    uint64_t free_blocks;   /**< the same: in slabs                                                                  */
+    uint64_t kept_slices;   /**< the same: that live processes keep for later, or are making something of            */
+    uint64_t in_transition; /**< live processes are in the middle of a call there, or were when they were stopped    */
+    uint64_t left_by_dead;  /**< dead processes were, or held something for their threads: hshm_recover() mends it   */
+    uint64_t stale; /**< hints and other derived words that do not follow what they are derived from: some time or
+                                 room may be lost until HSHM_CHECK_REPAIR, or until somebody works there again       */
 } hshm_check_report;
 
 /* clang-format off */
 #define HSHM_CHECK_REPORT_INIT { .struct_size = sizeof(hshm_check_report) }
 /* clang-format on */
 
+/** Flags of hshm_check(). */
+enum {
+    /** hshm_recover() first, and make what is derived anew.  Damage is not repaired. */
+    HSHM_CHECK_REPAIR = 1 << 0
+};
+
 /**
  * Walk everything that the heap keeps in its region, and compare it with what must be true of it (docs/format.md).
- * Changes nothing, and ends whatever the bytes are; a heap attached read-only can be checked.
  *
- * The caller guarantees that nobody, in any process, allocates or frees meanwhile: what is being changed may look damaged.
- * So may what a process left that was killed in the middle of a call, until it was cleaned up after: hshm_recover().
+ * Safe while others work on the heap, and are stopped or killed meanwhile.  What they are in the middle of is no damage, nor
+ * is what a killed one left before it was recovered; the report counts it.  What looks wrong is looked at again
+ * until it is right, or did not change for a tenth of a second: so that damage is reported takes as long.
+ * Without HSHM_CHECK_REPAIR it stores nothing, and a heap attached read-only can be checked.  It ends whatever the bytes are, after
+ * time in proportion to the heap's tables, and two seconds of such waits at most.
  *
- * @param flags       0; kept for later
+ * On a heap that nobody works on, after hshm_recover() by somebody, in_transition and left_by_dead are 0.  On ARRAY and MALLOC
+ * backends nobody is known to be dead; what the dead were doing there counts as in transition.
+ *
+ * @param flags       0 or HSHM_CHECK_REPAIR
  * @param ret_report  may be NULL
- * @return HSHM_OK; or HSHM_E_CORRUPT, and the sentence says where and what; HSHM_E_INVAL (flags, struct_size);
- *         HSHM_E_PERM or HSHM_E_LIMIT in a forked child without a place of its own
+ * @return HSHM_OK: nothing that live, stopped and killed processes do not explain; or HSHM_E_CORRUPT, and the sentence says where
+ *         the first damage is, and what; HSHM_E_INVAL (flags, struct_size); HSHM_E_PERM or HSHM_E_LIMIT in a forked child
+ *         without a place of its own; with HSHM_CHECK_REPAIR also what hshm_recover() returns
  */
 HSHM_API hshm_status hshm_check(hshm_allocator *allocator, unsigned flags, hshm_check_report *ret_report);
 
@@ -397,7 +421,7 @@ typedef struct hshm_recover_report {
  * stay.  Safe while others work; may be killed itself, and be repeated: the next one goes on where it was.
  *
  * It need not be called: the same happens when it is needed; see "Killed processes" above.  Call it to have the room back
- * earlier, to know what there was, or before hshm_check().
+ * earlier, or to know what there was.
  * STACK: gives free room at the top back; room that a kill made unusable stays so until the stack is rewound.
  * MALLOC, and heaps on ARRAY or MALLOC backends: nobody is known to be dead, and nothing is found.
  *

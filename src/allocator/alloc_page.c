@@ -997,6 +997,7 @@ const struct allocator_ops alloc_scalable_page_ops = {
     .open = page_open,
     .recover = slab_recover_process,
     .recover_all = slab_recover_all,
+    .remake = slab_remake,
     .close = page_close,
     .fork_prepare = lifetime_fork_prepare,
     .fork_done = lifetime_fork_done,

@@ -88,6 +88,14 @@ refuse_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg)
 
 static hshm_status
 // NOLINTNEXTLINE(readability-non-const-parameter): the table's type
+refuse_check(hshm_allocator *a, struct check *check)
+{
+    (void)check;
+    return refuse(a);
+}
+
+static hshm_status
+// NOLINTNEXTLINE(readability-non-const-parameter): the table's type
 refuse_mark(hshm_allocator *a, hshm_stack_height *ret_height)
 {
     (void)ret_height;
@@ -116,7 +124,7 @@ allocator_refuse_all(hshm_allocator *a)
 {
     allocator_refuse_writes(a);
     a->ops.visit = refuse_visit;
-    a->ops.check = refuse;
+    a->ops.check = refuse_check;
     if (a->ops.mark != NULL)
         a->ops.mark = refuse_mark;
 }

@@ -26,6 +26,7 @@
  * Not here: reuse of freed room that lies beneath live blocks - that is what a stack does not do.
  */
 #include "allocator/allocator.h"
+#include "allocator/check.h"
 #include "allocator/user_slot.h"
 #include "base/bits.h"
 #include "base/checked.h"
@@ -706,34 +707,54 @@ stack_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
     return status;
 }
 
-static hshm_status
-broken(const hshm_allocator *a, uint64_t granule, const char *what)
+/* ---- checking; see check.h ---- */
+
+/*
+ * What a process that is stopped, or was killed, leaves (format/stack_format.h has the invariants):
+ *   nothing is coded at or above the top    nobody: the top goes up before codes are written, and down after they are NONE
+ *   FIRST is followed by LAST               nobody: LAST is written before FIRST, and goes after it
+ *   the granule under the top is not FREE   between its code and the top; nothing tells by whom
+ */
+static void
+look_at_top(struct check *check, uint64_t place, struct check_look *look)
 {
-    return fail(HSHM_E_CORRUPT, "the stack %u.%u is damaged at granule %llu: %s", a->id.major, a->id.minor,
-                (unsigned long long)granule, what);
+    const hshm_allocator *a = check->a;
+    const uint64_t word = load_seq_cst(&a->stack->top);
+    const uint64_t top = word / STACK_CODE_BITS;
+    (void)place;
+    if (top > a->granules || word % STACK_CODE_BITS != 0)
+        check_note(look, CHECK_WRONG, word, "it lies outside the data, or inside a granule");
+    else if (top > 0 && code_at(load_seq_cst(word_of(a, top - 1)), top - 1) == STACK_FREE &&
+             load_seq_cst(&a->stack->top) == word)
+        check_note(look, CHECK_STALE, word, "free room below it was not given back");
 }
 
-/* On a heap that nobody is changing; format/stack_format.h has the invariants. */
-static hshm_status
-stack_check(hshm_allocator *a)
+/* The next granule that says something, at or above `place`: of a block, the first. */
+static void
+look_at_code(struct check *check, uint64_t place, struct check_look *look)
 {
-    const uint64_t top = load_seq_cst(&a->stack->top) / STACK_CODE_BITS;
-    if (top > a->granules || load_seq_cst(&a->stack->top) % STACK_CODE_BITS != 0)
-        return broken(a, top, "the top lies outside the data, or inside a granule");
-    bool inside = false;
-    for (uint64_t at = next_coded(a, 0, a->granules); at < a->granules; at = next_coded(a, at + 1, a->granules)) {
-        const uint64_t code = code_at(load_acquire(word_of(a, at)), at);
-        if (at >= top)
-            return broken(a, at, "a block above the top");
-        if (inside && code != STACK_LAST)
-            return broken(a, at, "a block without an end");
-        inside = code == STACK_FIRST;
-    }
-    if (inside)
-        return broken(a, top, "the last block has no end");
-    if (top > 0 && code_at(load_acquire(word_of(a, top - 1)), top - 1) == STACK_FREE)
-        return broken(a, top - 1, "free room below the top was not given back");
-    return HSHM_OK;
+    const hshm_allocator *a = check->a;
+    const uint64_t at = next_coded(a, place, a->granules);
+    uint64_t last = at;
+    look->next = at < a->granules ? at + 1 : at;
+    if (at == a->granules)
+        return;
+    const uint64_t code = code_at(load_seq_cst(word_of(a, at)), at);
+    if (code == STACK_FIRST && end_of(a, at, &last))
+        look->next = last + 1;
+    else if (code == STACK_FIRST)
+        check_note(look, CHECK_WRONG, at, "a block without an end");
+    /* After the codes: who writes one raised the top before. */
+    if (code != STACK_NONE && last >= top_of(a))
+        check_note(look, CHECK_WRONG, last, "a block above the top");
+}
+
+static hshm_status
+stack_check(hshm_allocator *a, struct check *check)
+{
+    hshm_status status = check_places(check, "the top, line", look_at_top, 1);
+    check->report.slices = top_of(a);
+    return status == HSHM_OK ? check_places(check, "granule", look_at_code, a->granules) : status;
 }
 
 /* ---- making ---- */
@@ -846,4 +867,5 @@ const struct allocator_ops alloc_stack_ops = {
     .open = stack_open,
     .close = stack_close,
     .recover = stack_recover,
+    .remake = give_top_back,
 };

@@ -1204,6 +1204,7 @@ const struct allocator_ops alloc_thread_local_ops = {
     .open = thread_open,
     .recover = slab_recover_process,
     .recover_all = slab_recover_all,
+    .remake = slab_remake,
     .close = thread_close,
     .fork_prepare = lifetime_fork_prepare,
     .fork_done = lifetime_fork_done,

@@ -4,6 +4,7 @@
  * The malloc-shaped calls are jumps; the others fill in offsets and sentences around them.
  */
 #include "allocator/allocator.h"
+#include "allocator/check.h"
 
 #include <hshm/inline.h>
 
@@ -33,10 +34,18 @@ allocator_find(uint32_t kind)
     return NULL;
 }
 
+static hshm_status
+check_all(struct check *check)
+{
+    const hshm_status status = check->a->ops.check(check->a, check);
+    return status == HSHM_OK ? check_logs(check) : status;
+}
+
 hshm_status
 allocator_check(hshm_allocator *a)
 {
-    return a->ops.check(a);
+    struct check check = { .a = a, .quiet = true };
+    return check_all(&check);
 }
 
 bool
@@ -317,22 +326,38 @@ count_block(const hshm_block *block, void *arg)
     return 0;
 }
 
+/* Its first version had the counts of live blocks only. */
+#define CHECK_REPORT_LEAST offsetof(hshm_check_report, slices)
+
+/* What the dead left, and what nobody left by name. */
+static hshm_status
+repair(hshm_allocator *a)
+{
+    const hshm_status status = hshm_recover(a, NULL);
+    if (status == HSHM_OK && a->ops.remake != NULL)
+        a->ops.remake(a);
+    return status;
+}
+
 hshm_status
 hshm_check(hshm_allocator *a, unsigned flags, hshm_check_report *ret_report)
 {
-    if (flags != 0)
-        return fail(HSHM_E_INVAL, "hshm_check: flags are 0x%x; there are none in this version", flags);
-    hshm_check_report report = { .struct_size = sizeof report };
+    if ((flags & ~(unsigned)HSHM_CHECK_REPAIR) != 0)
+        return fail(HSHM_E_INVAL, "hshm_check: flags are 0x%x; this version knows HSHM_CHECK_REPAIR (0x%x) only", flags,
+                    HSHM_CHECK_REPAIR);
+    struct check check = { .a = a, .report = { .struct_size = sizeof check.report } };
     hshm_status status = HSHM_OK;
     if (ret_report != NULL)
-        status = check_struct_size("hshm_check_report", ret_report->struct_size, sizeof report);
+        status = check_struct_size("hshm_check_report", ret_report->struct_size, CHECK_REPORT_LEAST);
+    if (status == HSHM_OK && (flags & HSHM_CHECK_REPAIR) != 0)
+        status = repair(a);
     if (status == HSHM_OK)
-        status = a->ops.check(a);
+        status = check_all(&check);
     if (status == HSHM_OK && ret_report != NULL)
-        status = a->ops.visit(a, count_block, &report);
+        status = a->ops.visit(a, count_block, &check.report);
     if (status == HSHM_OK && ret_report != NULL) {
-        report.struct_size = ret_report->struct_size;
-        *ret_report = report;
+        check.report.struct_size = ret_report->struct_size;
+        memcpy(ret_report, &check.report, (size_t)min_u64(ret_report->struct_size, sizeof check.report));
     }
     return status;
 }

@@ -18,6 +18,11 @@
 #include "format/stack_format.h"
 #include "sync/local_lock.h"
 
+struct check; /* check.h */
+
+/* Of the process that has a slot, if one has. */
+enum process_state { PROCESS_NONE, PROCESS_LIVES, PROCESS_DEAD };
+
 /* What the manager lets an allocator ask of the memory's owner; `arg` goes into each. */
 struct allocator_system {
     void *arg;
@@ -32,6 +37,8 @@ struct allocator_system {
      */
     int (*seize)(void *arg, uint32_t process);
     void (*bury)(void *arg, uint32_t process, int ticket);
+    /* Only to know; a dead one stays dead until somebody seizes it.  NULL: all live. */
+    enum process_state (*ask)(void *arg, uint32_t process);
     uint32_t processes;  /* how many slots there are */
     bool knows_the_dead; /* or there are no others */
 };
@@ -84,8 +91,8 @@ struct allocator_ops {
     hshm_status (*rewind)(hshm_allocator *a, hshm_stack_height height);
     /* Fills all but region_bytes, data_bytes, committed and what follows from the others. */
     void (*stats)(hshm_allocator *a, hshm_stats *ret_stats);
-    /* Walk everything and compare with the invariants in the format's header.  For tests and fuzzers. */
-    hshm_status (*check)(hshm_allocator *a);
+    /* Walk everything and compare with the invariants in docs/format.md; see check.h.  HSHM_OK or CORRUPT. */
+    hshm_status (*check)(hshm_allocator *a, struct check *check);
 
     hshm_status (*allocate_to)(hshm_allocator *a, size_t size, hshm_slot *slot);
     hshm_status (*free_from)(hshm_allocator *a, hshm_slot *slot);
@@ -125,6 +132,8 @@ struct allocator_ops {
     void (*recover)(hshm_allocator *a, uint32_t process, hshm_recover_report *report);
     /* Clean up after all that are dead; adds to the report.  NULL: by recover(), one by one. */
     hshm_status (*recover_all)(hshm_allocator *a, hshm_recover_report *report);
+    /* Make what is derived anew, whoever left it stale; others may work meanwhile.  May be NULL: nothing is. */
+    void (*remake)(hshm_allocator *a);
 };
 
 /* Local: one manager's handle on one heap.  The public header reads `view`. */
@@ -190,7 +199,10 @@ void allocator_refuse_writes(hshm_allocator *a);
 /* Let every call answer HSHM_E_PERM: this forked child has no place in the region. */
 void allocator_refuse_all(hshm_allocator *a);
 
-/* The same check for tests, fuzzers and expensive asserts.  HSHM_OK or HSHM_E_CORRUPT. */
+/*
+ * hshm_check() of a heap on which nobody else works: at once, and all must be as when nobody is in the middle of a call, hints
+ * too, but for what names a dead process.  For tests and fuzzers.  HSHM_OK or HSHM_E_CORRUPT.
+ */
 hshm_status allocator_check(hshm_allocator *a);
 
 /* Out of line and shared: the sentence for a request without room.  Returns NULL, for malloc-shaped calls. */

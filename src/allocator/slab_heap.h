@@ -5,7 +5,8 @@
  * slab_layout.c   where each part lies in the region; opening a heap, whose bytes are input
  * run.c           slices: claiming neighbouring ones, making them free, giving pages back to the system
  * slab.c          slabs: making one, finding the block of an address, shelves; large blocks
- * slab_look.c     visit, statistics, check: those who only read
+ * slab_look.c     visit, statistics: those who only read
+ * slab_check.c    likewise: is all as docs/format.md has it?
  * slab_recover.c  what dead processes left
  * spares.c        slices that a thread keeps for a while
  * thread_slabs.c  ThreadLocal: a thread's slabs as it knows them
@@ -36,6 +37,7 @@ struct thread_heap; /* alloc_thread.c */
 struct page_thread; /* alloc_page.c   */
 struct heap_wish;   /* allocator.h    */
 struct heap_layout;
+struct check; /* check.h */
 
 /* Local: where things are, and how many; all of it checked once, so that nothing of it is asked of the region again. */
 struct slab_heap {
@@ -269,7 +271,10 @@ void *slab_no_room(hshm_allocator *a, size_t size);
 
 hshm_status slab_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg);
 void slab_stats(hshm_allocator *a, hshm_stats *ret_stats);
-hshm_status slab_check(hshm_allocator *a);
+
+/* ---- slab_check.c ---- */
+
+hshm_status slab_check(hshm_allocator *a, struct check *check);
 
 /* ---- slab_recover.c ---- */
 
@@ -277,6 +282,8 @@ hshm_status slab_check(hshm_allocator *a);
 hshm_status slab_recover_all(hshm_allocator *a, hshm_recover_report *report);
 /* The same for want of memory: what is idle becomes free too.  True if that may have helped. */
 bool slab_recover(hshm_allocator *a);
+/* Bits of taken slices, shelves and mail, whoever left them stale; see struct allocator_ops. */
+void slab_remake(hshm_allocator *a);
 /* Clean up after the process that had this slot before; nobody else has it now. */
 void slab_recover_process(hshm_allocator *a, uint32_t process, hshm_recover_report *report);
 /*

@@ -21,7 +21,8 @@
 #include "base/checked.h"
 
 enum { DEAD_THREADS_WORDS = 65536 / WORD_BITS };
-#define ANY_PROCESS UINT64_MAX /* no word can name it */
+#define ANY_PROCESS UINT64_MAX              /* no word can name it     */
+#define NO_PROCESS (SLICE_PROCESS_MASK + 1) /* nor this; it is nobody */
 
 /* Which thread slots are of the process that is cleaned up after, a bit each. */
 struct dead_threads {
@@ -466,6 +467,29 @@ slab_recover_copy(hshm_allocator *a, uint32_t kept_slot)
     mail_everyone(h);
     count_slices(h);
     free_dead_threads(h, &dead, NO_REPORT);
+    (void)sync_all_taken(a);
+}
+
+/* NEWS that came late, to an orphan without free blocks: the next freer shall tell again.  Shelved, if that one did just now. */
+static void
+forget_late_news(const struct slab_heap *h, uint64_t slice)
+{
+    struct slab_record *record = record_of(h, slice);
+    uint64_t late = SLAB_IS | SLAB_NEWS;
+    if (slice_state(load_acquire(&h->slices[slice])) == SLICE_SLAB && cas_seq_cst(&record->own, &late, SLAB_IS))
+        shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);
+}
+
+/* As recovery does, after nobody: slabs with free blocks are shelved, everyone is mailed. */
+void
+slab_remake(hshm_allocator *a)
+{
+    static const struct dead_threads none;
+    const uint64_t high = run_high(&a->slab);
+    for (uint64_t slice = 0; a->slab.has_owners && slice < high; slice++)
+        forget_late_news(&a->slab, slice);
+    recover_slices(a, NO_PROCESS, &none, NO_REPORT);
+    mail_everyone(&a->slab);
     (void)sync_all_taken(a);
 }
 

@@ -48,6 +48,16 @@ knows_the_dead(const struct region *region)
     return region->ops->files != NULL || (region->ops->caps & BACKEND_SYSTEM_MALLOC) != 0;
 }
 
+static enum process_state
+ask(void *arg, uint32_t process)
+{
+    struct region *region = arg;
+    if (process >= region->slot_count || members_is_alive(region, process))
+        return process < region->slot_count ? PROCESS_LIVES : PROCESS_NONE;
+    /* After the lock, which goes later: who leaves gives its slot free first. */
+    return load_acquire(&region->slots[process].state) == SLOT_TAKEN ? PROCESS_DEAD : PROCESS_NONE;
+}
+
 static hshm_allocator *
 new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct heap_layout *layout,
            hshm_allocator_id id)
@@ -75,6 +85,7 @@ new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct 
         .committed = committed,
         .seize = seize,
         .bury = bury,
+        .ask = ask,
         .processes = region->slot_count,
         .knows_the_dead = knows_the_dead(region),
     };

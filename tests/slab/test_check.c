@@ -33,7 +33,7 @@ a_check_refuses_what_it_does_not_know(void **state)
 {
     hshm_allocator *heap = heap_of_kind(*(const hshm_allocator_kind *)*state);
     hshm_check_report report = { .struct_size = 1, .live_blocks = 7 };
-    assert_status(hshm_check(heap, 1, NULL), HSHM_E_INVAL);
+    assert_status(hshm_check(heap, HSHM_CHECK_REPAIR << 1, NULL), HSHM_E_INVAL);
     assert_status(hshm_check(heap, 0, &report), HSHM_E_INVAL);
     assert_int_equal(report.live_blocks, 7);
     assert_ok(hshm_backend_destroy(NULL, 1));
