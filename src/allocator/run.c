@@ -6,8 +6,9 @@
  *     2.   record and bits of the first slice, REST in the others      the same
  *     3. > first word: SLAB or RUN                                     now it is one
  * Making it free:
- *     1. > first word -> FREEING by this process (CAS)                 now it is no block; a kill: finished by recovery
- *     2. > the other words -> DIRTY, then the first
+ *     1. > claims of the dead inside -> REST (CAS)                     a kill: it is what it was
+ *     2. > first word -> FREEING by this process (CAS)                 now it is no block; a kill: finished by recovery
+ *     3. > the other words: REST -> DIRTY, then the first              so far as they are REST of this; free, they are anyone's
  * Or making it idle, which spares both, for who wants as many slices next:
  *     1. > first word -> CLAIMED by this process (CAS)                 a kill: as above
  *     2. > first word -> IDLE                                          nobody's, and claimed again by one CAS; or made free
@@ -393,28 +394,31 @@ run_trim_by_age(hshm_allocator *a)
 /* ---- making it free ---- */
 
 /*
- * The further slices of a slab or run that begins at `first`, as far as they still are that; or a claim, which one who died
- * while the run grew or shrank has left inside.  By CAS: recovery may just be making that one REST, or free.
+ * The further slices of what begins at `first`, as far as they are still that.  Never a claim: after a death this is repeated, when
+ * somebody else may have claimed what was made free the first time.  So there must be no claim of the dead among them when the
+ * first word becomes FREEING.
  */
 static void
 free_rest(const struct slab_heap *h, uint64_t first, uint64_t count)
 {
     for (uint64_t i = 1; i < count && first + i < h->count; i++) {
-        uint64_t word = load_relaxed(&h->slices[first + i]);
-        while ((word == slice_make(SLICE_REST, 0, i) || slice_state(word) == SLICE_CLAIMED) &&
-               !cas_seq_cst(&h->slices[first + i], &word, slice_make(SLICE_DIRTY, 0, 0)))
-            ;
+        if (load_relaxed(&h->slices[first + i]) == slice_make(SLICE_REST, 0, i))
+            set_free(h, first + i, true);
     }
 }
 
-/*
- * Are its further slices all REST?  Not if one died while the run grew or shrank: then there are claims among them.  Where
- * nobody is, or died, resizing a run, they are.
- */
+/* Nobody is, or died, resizing a run. */
+static bool
+are_all_whole(const struct slab_heap *h)
+{
+    return LIKELY(load_seq_cst(&h->root->resizing) == 0);
+}
+
+/* Are its further slices all REST?  Not if one died while the run grew or shrank: then there are claims among them. */
 static bool
 is_whole(const struct slab_heap *h, uint64_t first, uint64_t count)
 {
-    if (LIKELY(load_seq_cst(&h->root->resizing) == 0))
+    if (are_all_whole(h))
         return true;
     for (uint64_t i = 1; i < count && first + i < h->count; i++) {
         if (load_relaxed(&h->slices[first + i]) != slice_make(SLICE_REST, 0, i))
@@ -459,6 +463,8 @@ finish_free(hshm_allocator *a, uint64_t first, uint64_t count)
 bool
 run_free(hshm_allocator *a, uint64_t first, uint64_t found)
 {
+    if (slice_state(found) == SLICE_RUN && !are_all_whole(&a->slab))
+        run_mend(&a->slab, first, found);
     if (!begin_free(a, first, found))
         return false;
     finish_free(a, first, slice_count(found));
@@ -561,10 +567,7 @@ void
 run_drop(hshm_allocator *a, uint64_t slice, uint64_t found)
 {
     struct slab_heap *h = &a->slab;
-    _Atomic uint64_t *own = &record_of(h, slice)->own;
-    /* It is the dead one's, if the word is so still; else the slice was freed with its run, and may be another's slab. */
-    if (load_seq_cst(own) != 0 && load_seq_cst(&h->slices[slice]) == found)
-        store_release(own, 0);
+    store_release(&record_of(h, slice)->own, 0);
     if (cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_DIRTY, 0, 0))) {
         run_sync_taken(h, slice);
         lower_lowest(h, slice);

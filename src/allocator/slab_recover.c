@@ -329,7 +329,10 @@ recover_slab(hshm_allocator *a, uint64_t slice, uint64_t process, const struct d
         shelf_put(&a->slab, load_relaxed(&record_of(&a->slab, slice)->class) % a->slab.classes, 0, slice);
 }
 
-/* A claim that was to become a slab or run: its further slices may say REST already.  The first goes last. */
+/*
+ * A claim that was to become a slab or run: its further slices may say REST already.  The first goes last.  It is in no run, so that
+ * nobody else changes it.
+ */
 static void
 drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found, hshm_recover_report *report)
 {
@@ -338,9 +341,6 @@ drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found, hshm_recover_repor
     uint64_t count = 1;
     while (slice + count < high && load_seq_cst(&h->slices[slice + count]) == slice_make(SLICE_REST, 0, count))
         count++;
-    /* Freed meanwhile with a run that it was inside, it may be another's claim by now, with other slices behind it. */
-    if (load_seq_cst(&h->slices[slice]) != found)
-        return;
     report->slices += count;
     /* Downwards: if this is killed too, what is left is a claim with further slices still. */
     while (--count > 0)
@@ -349,8 +349,8 @@ drop_claim(hshm_allocator *a, uint64_t slice, uint64_t found, hshm_recover_repor
 }
 
 /*
- * A claim inside a run that was growing or shrinking belongs to it.  Who frees the run just now frees the claim with it, or
- * finds it REST; who keeps its slices together does so only if there is no claim among them.
+ * A claim inside a run that was growing or shrinking belongs to it.  Who frees the run just now has made it REST before; who
+ * keeps its slices together does so only if there is no claim among them.
  */
 static void
 make_rest(const struct slab_heap *h, uint64_t slice, uint64_t first, uint64_t found)

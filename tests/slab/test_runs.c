@@ -243,6 +243,50 @@ a_slice_that_is_kept_is_nobody_elses(hshm_allocator_kind kind)
     usual_end();
 }
 
+/* ---- after a death ---- */
+
+enum { DEAD = 1000 }; /* a process that never was */
+
+/* Who freed a run was killed when it had made some slices free, and another one has them when recovery goes on. */
+static void
+a_free_that_is_finished_leaves_what_others_have_by_then(hshm_allocator_kind kind)
+{
+    hshm_allocator *heap = usual_heap(kind);
+    const uint64_t run = make_run(heap, 4);
+    const uint64_t freeing = slice_make(SLICE_FREEING, DEAD, 4);
+    atomic_store(&slab_of(heap)->slices[run], freeing);
+    for (uint64_t i = 1; i <= 2; i++) {
+        atomic_store(&slab_of(heap)->slices[run + i], slice_make(SLICE_DIRTY, 0, 0));
+        run_sync_taken(slab_of(heap), run + i);
+    }
+    const struct claim others = claim(heap, 2);
+    assert_int_equal(others.first, run + 1);
+    run_finish_free(heap, run, freeing);
+    assert_int_equal(slice_state(word_at(heap, run)), SLICE_DIRTY);
+    assert_int_equal(slice_state(word_at(heap, run + 1)), SLICE_CLAIMED);
+    assert_int_equal(slice_state(word_at(heap, run + 2)), SLICE_CLAIMED);
+    assert_int_equal(slice_state(word_at(heap, run + 3)), SLICE_DIRTY);
+    assert_int_equal(make_run(heap, 1), run);
+    assert_int_equal(make_run(heap, 1), run + 3);
+    run_unclaim(heap, &others);
+    usual_end();
+}
+
+static void
+claims_that_the_dead_left_inside_a_run_go_free_with_it(hshm_allocator_kind kind)
+{
+    hshm_allocator *heap = usual_heap(kind);
+    const uint64_t run = make_run(heap, 4);
+    atomic_store(&slab_of(heap)->root->resizing, 1);
+    atomic_store(&slab_of(heap)->slices[run + 2], slice_make(SLICE_CLAIMED, DEAD, 1));
+    free_run(heap, run);
+    for (uint64_t i = 0; i < 4; i++)
+        assert_int_equal(slice_state(word_at(heap, run + i)), SLICE_DIRTY);
+    assert_int_equal(make_run(heap, 4), run);
+    assert_sound(heap);
+    usual_end();
+}
+
 /* ---- zeros ---- */
 
 static void
@@ -304,6 +348,8 @@ main(void)
         KIND_CASE(a_run_that_shrinks_leaves_its_end_to_others),
         KIND_CASE(what_is_something_else_by_now_is_not_freed),
         KIND_CASE(a_slice_that_is_kept_is_nobody_elses),
+        KIND_CASE(a_free_that_is_finished_leaves_what_others_have_by_then),
+        KIND_CASE(claims_that_the_dead_left_inside_a_run_go_free_with_it),
         KIND_CASE(only_what_was_never_used_is_known_to_be_zero),
         KIND_CASE(what_was_given_back_is_zero_again),
     };
