@@ -24,6 +24,9 @@
 #ifndef CALLS_SURVIVOR
 #define CALLS_SURVIVOR 2
 #endif
+#ifndef CALLS_THIRD
+#define CALLS_THIRD 0 /* of another survivor */
+#endif
 #ifndef START
 #define START 0 /* what there is already: 0 nothing, 1 a block of 3 slices, 2 one of 2, 3 a slab of 2, 4 an idle run of 2 */
 #endif
@@ -54,11 +57,11 @@ byte high;
 byte in[N];    /* first slice + 1 of the claim, slab, block or idle run that it is in         */
 byte block[N]; /* 1: a block, or a slab with one, begins here, and whoever likes frees it;
                   2 + process: that one is resizing it                                          */
-bool dead[4];  /* by process: workers 0 and 1, cleaners 2 and 3 */
-bool done[4];
-bool clean[4]; /* recovered after its death */
+bool dead[5];  /* by process: workers 0, 1 and 4, cleaners 2 and 3 */
+bool done[5];
+bool clean[5]; /* recovered after its death */
 byte lost;     /* blocks whose free a kill prevented */
-bool freeing[4];
+bool freeing[5];
 
 #define BIT(s) (1 << (s))
 #define ROW(first, count) (((1 << (count)) - 1) << (first))
@@ -170,33 +173,50 @@ inline unclaim(first, count) {
     set_taken_row(first, count, false)
 }
 
+/* run_mend(): claims of the dead inside become REST, before anything of it is free */
+inline mend(first, count) {
+    i = 1;
+    do
+    :: i < count ->
+       w = word[first + i];
+       if
+       :: atomic {
+              STATE(w) == CLAIMED ->
+              if
+              :: word[first + i] == w -> word[first + i] = MAKE(REST, 0, i)
+              :: else
+              fi
+          }
+       :: else
+       fi;
+       atomic { w = 0; i++ }
+    :: else -> i = 0; break
+    od
+}
+
 /* free_rest() */
 inline free_rest(first, count) {
     i = 1;
     do
     :: i < count ->
-#ifdef FOUND_FREE_REST
-       /* As it was: what a dead process has claimed inside is passed over, and the store is a plain one. */
-       if
-       :: word[first + i] == MAKE(REST, 0, i) -> set_free(first + i, first); i++
-       :: else -> i++
-       fi
-#else
+#ifdef FOUND_FREE_CLAIMS
+       /* As it was: what was free already, and is another's claim by now, was made free. */
        w = word[first + i];
        if
        :: atomic {
               w == MAKE(REST, 0, i) || STATE(w) == CLAIMED ->
               if
               :: word[first + i] == w -> assert(in[first + i] == first + 1); in[first + i] = 0; word[first + i] = FREE; i++
-#ifdef MISTAKE_FREE_ONCE
-              :: else -> i++
-#else
               :: else /* recovery has made it REST, or free: again */
-#endif
               fi;
               w = 0
           }
        :: atomic { else -> i++; w = 0 }
+       fi
+#else
+       if
+       :: word[first + i] == MAKE(REST, 0, i) -> set_free(first + i, first); i++
+       :: else -> i++
        fi
 #endif
     :: else -> i = 0; break
@@ -217,6 +237,13 @@ inline finish_free(first, count) {
 
 /* begin_free() from a word that was found; `ok` */
 inline begin_free(first, found) {
+#if !defined(FOUND_FREE_CLAIMS) && !defined(FOUND_FREE_REST)
+    /* FOUND_FREE_REST: as it was; what a dead process has claimed inside was passed over. */
+    if
+    :: STATE(found) == RUN -> mend(first, COUNT(found))
+    :: else
+    fi;
+#endif
     atomic {
         if
         :: word[first] == found -> word[first] = MAKE(FREEING, me, COUNT(found)); freeing[me] = false; ok = true
@@ -363,10 +390,11 @@ proctype worker(byte me; byte calls) {
               :: ok -> publish(f, 2, false, false)
               :: else
               fi
-           :: (taken & BIT(f)) == 0;
+           :: word[f] == FREE; /* run_claim() goes by the bits, run_trim() by the words */
               claim_row(f, 1);
               if
               :: ok -> publish(f, 1, false, true)
+              :: ok -> unclaim(f, 1)
               :: else
               fi
            :: atomic {
@@ -410,19 +438,7 @@ proctype worker(byte me; byte calls) {
 
 /* run_drop() */
 inline drop(s, found) {
-#ifdef FOUND_DROP_OWN
     own[s] = false;
-#else
-    /* Nobody but the dead one has set it, if the word is still what it was. */
-    if
-    :: own[s] ->
-       if
-       :: word[s] == found -> own[s] = false
-       :: else
-       fi
-    :: else
-    fi;
-#endif
     atomic {
         if
         :: word[s] == found -> word[s] = FREE; in[s] = 0; ok = true
@@ -435,7 +451,7 @@ inline drop(s, found) {
     fi
 }
 
-/* drop_claim().  Who freed a run that it was inside may have freed it, and it is another's claim, with other REST behind it. */
+/* drop_claim() */
 inline drop_claim(s, found) {
     n = 1;
     do
@@ -444,12 +460,6 @@ inline drop_claim(s, found) {
     od;
 #ifdef MISTAKE_CLAIM_FIRST
     drop(s, found);
-#endif
-#ifndef MISTAKE_CLAIM_UNSEEN
-    if
-    :: word[s] != found -> n = 1
-    :: else
-    fi;
 #endif
     do
     :: n > 1 -> n--; drop(s + n, MAKE(REST, 0, n))
@@ -573,7 +583,7 @@ proctype next_cleaner(byte me) {
 /* When all is quiet. */
 proctype look() {
     byte s, i, n, blocks, things;
-    GONE(0) && GONE(1) && GONE(2) && GONE(3);
+    GONE(0) && GONE(1) && GONE(2) && GONE(3) && done[4];
     atomic {
         s = 0;
         do
@@ -645,6 +655,11 @@ init {
 #endif
         run worker(0, CALLS);
         run worker(1, CALLS_SURVIVOR);
+#if CALLS_THIRD > 0
+        run worker(4, CALLS_THIRD);
+#else
+        done[4] = true;
+#endif
 #if KILLS > 0
         run cleaner(2);
 #endif
