@@ -464,11 +464,10 @@ static void
 leave_slab_of(hshm_allocator *a, struct op_log *log)
 {
     const uint64_t slice = load_relaxed(&log->slab) - 1;
-    if (slice < a->slab.count)
-        page_mark_current(a, slice);
+    const uint64_t mark = slice < a->slab.count ? page_mark_leaving(a, slice, &log->slab, slice + 1) : 0;
     atomic_store(&log->slab, 0);
     if (slice < a->slab.count)
-        page_leave_current(a, slice);
+        page_leave_current(a, slice, mark);
 }
 
 /* A slab of that class for the log.  False: no memory. */
@@ -510,7 +509,7 @@ suits(const hshm_allocator *a, const struct op_log *log, uint32_t class)
 {
     const uint64_t slice = load_relaxed(&log->slab) - 1;
     const uint64_t own = slice < a->slab.count ? load_seq_cst(&record_of(&a->slab, slice)->own) : 0;
-    return has_flags(own, SLAB_CURRENT) && page_own_class(own) == class;
+    return page_is_current(own) && page_own_class(own) == class;
 }
 
 static void *
@@ -575,9 +574,8 @@ leave_idle(hshm_allocator *a, uint32_t shard)
         const uint64_t slice = current_slice(current);
         if (slice >= h->count || !page_is_all_free(h, record_of(h, slice)))
             continue;
-        page_mark_current(a, slice);
-        if (cas_seq_cst(at, &current, 0))
-            page_leave_current(a, slice);
+        const uint64_t mark = page_mark_leaving(a, slice, at, current);
+        page_leave_current(a, slice, cas_seq_cst(at, &current, 0) ? mark : 0);
     }
 }
 

@@ -263,31 +263,48 @@ page_look_at(hshm_allocator *a, uint64_t slice, struct slab_record *record)
         (void)page_retire(a, slice);
 }
 
-/* It is not the shard's any more.  FULL first, then the bits again: see above. */
-void
-page_leave_current(hshm_allocator *a, uint64_t slice)
+bool
+page_is_in_a_shard(const hshm_allocator *a, uint64_t slice, uint32_t class)
 {
-    struct slab_heap *h = &a->slab;
-    struct slab_record *record = record_of(h, slice);
-    uint64_t own = load_seq_cst(&record->own);
-    while (has_flags(own, SLAB_CURRENT)) { /* again, if another one marked it just then */
-        const uint64_t full = page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0);
-        if (!cas_seq_cst(&record->own, &own, full))
-            continue;
-        page_look_at(a, slice, record);
-        return;
+    const struct slab_heap *h = &a->slab;
+    for (uint32_t shard = 0; shard < h->shard_count && class < h->classes; shard++) {
+        if (current_slice(load_seq_cst(&shard_at(h, shard)->current[class])) == slice)
+            return true;
+    }
+    return op_has_slab(a, slice);
+}
+
+uint64_t
+page_mark_leaving(hshm_allocator *a, uint64_t slice, const _Atomic uint64_t *at, uint64_t current)
+{
+    struct slab_record *record = record_of(&a->slab, slice);
+    for (;;) {
+        uint64_t own = load_seq_cst(&record->own);
+        /* In this order: else it may be what somebody is only about to lead a shard to. */
+        if (!page_is_current(own) || load_seq_cst(at) != current)
+            return 0;
+        const uint64_t mark =
+            page_current_own(&a->slab, SLAB_LEAVING, page_own_class(own), page_own_home(own), a->process);
+        if (cas_seq_cst(&record->own, &own, mark))
+            return mark;
     }
 }
 
-/* Before a shard is led elsewhere: if we are killed before the slab is FULL, recovery after us finds it in no shard. */
+/* FULL first, then the bits again: see page_slab.h. */
 void
-page_mark_current(const hshm_allocator *a, uint64_t slice)
+page_leave_current(hshm_allocator *a, uint64_t slice, uint64_t mark)
 {
-    struct slab_record *record = record_of(&a->slab, slice);
-    uint64_t own = load_seq_cst(&record->own);
-    if (has_flags(own, SLAB_CURRENT) && page_own_process(own) != a->process)
-        (void)cas_seq_cst(&record->own, &own,
-                          page_own(SLAB_CURRENT, page_own_class(own), page_own_home(own), a->process));
+    struct slab_heap *h = &a->slab;
+    struct slab_record *record = record_of(h, slice);
+    for (;;) {
+        uint64_t own = load_seq_cst(&record->own);
+        if (!page_is_current(own) || (own & SLAB_LEAVING) == 0 ||
+            (own != mark && page_is_in_a_shard(a, slice, page_own_class(own))))
+            return;
+        if (cas_seq_cst(&record->own, &own, page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0)))
+            break;
+    }
+    page_look_at(a, slice, record);
 }
 
 /* Are there blocks that this thread can take, being where it is? */
@@ -326,7 +343,7 @@ take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here
                 return 0;
             continue;
         }
-        if (!cas_seq_cst(&record->own, &own, page_own(SLAB_CURRENT, class, page_own_home(own), a->process)))
+        if (!cas_seq_cst(&record->own, &own, page_current_own(h, 0, class, page_own_home(own), a->process)))
             continue;
         set_left(record, LEFT_UNCOUNTED);
         return taken;
@@ -353,7 +370,8 @@ page_make_slab(hshm_allocator *a, uint32_t class, struct here here)
     if (!page_take_slices(a, cut.slices, 1, &claim) && !slab_claim(a, class, cut, &claim))
         return 0;
     const bool has_home = here.cpu != RSEQ_NO_CPU;
-    slab_begin(a, &claim, class, page_own(SLAB_CURRENT, class, has_home ? here.cpu + 1 : 0, a->process), !has_home);
+    slab_begin(a, &claim, class, page_current_own(&a->slab, 0, class, has_home ? here.cpu + 1 : 0, a->process),
+               !has_home);
     return claim.first + 1;
 }
 
@@ -363,13 +381,17 @@ page_lead_to(const struct slab_heap *h, uint32_t shard, uint64_t slice, uint64_t
 {
     struct slab_record *record = record_of(h, slice);
     const uint32_t words = words_for(blocks_of(h, record));
-    const bool at_home = page_own_home(load_seq_cst(&record->own)) == shard + 1;
+    const uint64_t own = load_seq_cst(&record->own);
+    const bool at_home = page_own_home(own) == shard + 1;
+    /* Not the same word twice: who means to lead the shard elsewhere must find out that it led there and back. */
+    const uint64_t tag =
+        page_own_process(own) << PAGE_OWN_COUNT_BITS | (own >> PAGE_OWN_COUNT_SHIFT & PAGE_OWN_COUNT_MASK);
     for (uint32_t i = 0; at_home && i < words; i++) {
         word = word + 1 < words ? word + 1 : 0;
         if (load_relaxed(&bits_of(record)[word]) != 0)
-            return current_make(slice, word, true);
+            return current_make(slice, word, true, tag);
     }
-    return current_make(slice, 0, at_home);
+    return current_make(slice, 0, at_home, tag);
 }
 
 /* Another slab for the shard.  False: no memory. */
@@ -382,15 +404,14 @@ page_replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64
         next = page_make_slab(a, class, here);
     if (next == 0)
         return false;
+    _Atomic uint64_t *at = &shard_at(h, here.shard)->current[class];
     const uint64_t before = current_slice(current);
-    if (before < h->count)
-        page_mark_current(a, before);
-    if (cas_seq_cst(&shard_at(h, here.shard)->current[class], &current,
-                    page_lead_to(h, here.shard, next - 1, UINT64_MAX))) {
-        if (before < h->count)
-            page_leave_current(a, before);
-    } else {
+    const bool leaves = before < h->count;
+    const uint64_t mark = leaves ? page_mark_leaving(a, before, at, current) : 0;
+    const bool done = cas_seq_cst(at, &current, page_lead_to(h, here.shard, next - 1, UINT64_MAX));
+    if (!done)
         (void)page_shelve(h, next - 1, load_seq_cst(&record_of(h, next - 1)->own)); /* another thread was faster */
-    }
+    if (leaves)
+        page_leave_current(a, before, done ? mark : 0);
     return true;
 }

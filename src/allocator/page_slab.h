@@ -115,6 +115,26 @@ has_flags(uint64_t own, uint64_t flags)
 }
 
 /*
+ * CURRENT words.  A slab is made CURRENT before a shard is led to it, and LEAVING before the shard is led elsewhere; then it
+ * becomes FULL.  Who is slow may mark a slab that another one leads away already: so several may be about to leave it, and one of
+ * them dead.  Each word is another one (its count comes around, but nobody sleeps just so long).  Hence, while it is the same,
+ *   - LEAVING and found in no shard: it is in none, and whoever finds that makes it FULL, or shelves it in recovery;
+ *   - not LEAVING: its shard has it, or is about to be led to it by the process that is named.
+ */
+static inline uint64_t
+page_current_own(struct slab_heap *h, uint64_t flags, uint32_t class, uint32_t home, uint64_t process)
+{
+    const uint64_t count = atomic_fetch_add_explicit(&h->currents, 1, memory_order_relaxed) & PAGE_OWN_COUNT_MASK;
+    return page_own(SLAB_CURRENT | flags, class, home, process) | count << PAGE_OWN_COUNT_SHIFT;
+}
+
+static inline bool
+page_is_current(uint64_t own)
+{
+    return (own & SLAB_FLAGS & ~(uint64_t)SLAB_LEAVING) == (SLAB_IS | SLAB_CURRENT);
+}
+
+/*
  * `left` in a record: how many blocks may be freed at home until someone must look at the slab: for a full one, until it is
  * worth to be shelved; for a shelved one, until no block is live.  One instruction counts it down, so that threads at home do
  * not disturb each other; it is a hint all the same, since who sets it may be elsewhere: what is missed so, the next
@@ -157,10 +177,18 @@ void page_put_word(const struct slab_heap *h, struct slab_record *record, uint32
 void page_retire_at_home(void *arg, uint32_t cpu);
 /* A slab that is not current may have to be shelved, or may be without a live block. */
 void page_look_at(hshm_allocator *a, uint64_t slice, struct slab_record *record);
-/* It is not the shard's any more. */
-void page_leave_current(hshm_allocator *a, uint64_t slice);
-/* Before a shard is led elsewhere: if we are killed before the slab is FULL, recovery after us finds it in no shard. */
-void page_mark_current(const hshm_allocator *a, uint64_t slice);
+/*
+ * Before the shard (or log) whose word was found at `at` to lead to the slab is led elsewhere: what the slab says now.  0: it is not
+ * there any more.
+ */
+uint64_t page_mark_leaving(hshm_allocator *a, uint64_t slice, const _Atomic uint64_t *at, uint64_t current);
+/*
+ * Afterwards, of which the slab says this if it still says what it was marked with; 0 = another one was faster, or nothing was
+ * marked, and it may be in a shard.
+ */
+void page_leave_current(hshm_allocator *a, uint64_t slice, uint64_t mark);
+/* Does a shard, or a log, lead to it?  While it says CURRENT and LEAVING, with the same count, none is led to it. */
+bool page_is_in_a_shard(const hshm_allocator *a, uint64_t slice, uint32_t class);
 /* A slab with blocks that a thread that is there can take, from a shelf: its slice + 1, now CURRENT by this process; 0 = none. */
 uint64_t page_find_shelved(hshm_allocator *a, uint32_t class, struct here here);
 /* A new one likewise; 0: no memory. */

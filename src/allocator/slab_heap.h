@@ -79,6 +79,7 @@ struct slab_heap {
     struct thread_heap *idle;  /* of ended threads, for the next ones */
     uint32_t idle_heaps;
     struct page_thread *counters; /* ScalablePage */
+    _Atomic uint64_t currents;    /* ... words that say CURRENT, written by this process */
     int index; /* in thread_table.c; -1 = none was free, and (ThreadLocal) `key` leads to a thread's heap */
     pthread_key_t key;
 };
@@ -307,6 +308,9 @@ bool page_retire(hshm_allocator *a, uint64_t slice);
 /* ScalablePage: the words of `own`; `home` is a processor's number + 1, or 0. */
 #define PAGE_OWN_HOME_MASK UINT64_C(0xffff00)
 #define PAGE_OWN_CLASS_MASK (UINT64_C(0xff) << 32)
+#define PAGE_OWN_COUNT_SHIFT 24
+#define PAGE_OWN_COUNT_BITS 8
+#define PAGE_OWN_COUNT_MASK UINT64_C(0xff)
 
 static inline uint64_t
 page_own(uint64_t flags, uint32_t class, uint32_t home, uint64_t process)

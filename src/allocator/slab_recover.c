@@ -10,7 +10,7 @@
  *     FREEING    free
  *     LOCKED     unlocked; ScalablePage: the words taken so far are put back
  *     a thread's slabs   orphans; free, if they have no live block
- *     a CURRENT slab that no shard has           shelved
+ *     a CURRENT slab that no shard has           shelved; one that is LEAVING, whoever says so
  * and of everyone: all threads are mailed (someone may have freed a block and died before it told the owner), slabs with free
  * blocks are shelved, bits of taken slices follow their words, and slices are counted anew.
  */
@@ -171,17 +171,6 @@ free_dead_threads(const struct slab_heap *h, const struct dead_threads *dead, hs
 
 /* ---- ScalablePage ---- */
 
-static bool
-is_in_a_shard(const hshm_allocator *a, uint64_t slice, uint32_t class)
-{
-    const struct slab_heap *h = &a->slab;
-    for (uint32_t shard = 0; shard < h->shard_count && class < h->classes; shard++) {
-        if (current_slice(load_seq_cst(&shard_at(h, shard)->current[class])) == slice)
-            return true;
-    }
-    return op_has_slab(a, slice);
-}
-
 /*
  * The dead one took the words that it logged, and perhaps the next, of which page_slab.c tells what it leaves: a sign in the word,
  * home bits that were becoming shared ones, or no shared bit of many.  A shared bit of few that is 0 is another taker's, who puts
@@ -228,6 +217,23 @@ any_free(const struct slab_heap *h, struct slab_record *record)
     return false;
 }
 
+/*
+ * CURRENT, and in no shard: the dead one was about to lead one to it; or it has led one elsewhere, and then the slab is LEAVING, by
+ * the name of whoever meant to do so last.  If that one lives, it finds done what it was about to do.
+ */
+static bool
+shelve_left(hshm_allocator *a, uint64_t slice, uint64_t process)
+{
+    for (;;) {
+        const uint64_t own = load_seq_cst(&record_of(&a->slab, slice)->own);
+        if (!page_is_current(own) || ((own & SLAB_LEAVING) == 0 && !is_of(page_own_process(own), process)) ||
+            page_is_in_a_shard(a, slice, page_own_class(own)) || page_own_class(own) >= a->slab.classes)
+            return false;
+        if (page_shelve(&a->slab, slice, own))
+            return true;
+    }
+}
+
 static void
 recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t process, hshm_recover_report *report)
 {
@@ -241,9 +247,8 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
         __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST); /* after the bits, as who frees does */
         shelve = true;
         report->slabs++;
-    } else if (flags == (SLAB_IS | SLAB_CURRENT) && is_of(page_own_process(own), process)) {
-        shelve = !is_in_a_shard(a, slice, class);
-        report->slabs += shelve;
+    } else if (page_is_current(own)) {
+        report->slabs += shelve_left(a, slice, process);
     } else if (flags == (SLAB_IS | SLAB_FULL)) {
         shelve = any_free(h, record);
     } else if (flags == (SLAB_IS | SLAB_SHELVED) && class < h->classes) {

@@ -90,10 +90,12 @@ slice_is_free(uint64_t word)
  *     bits 8..31   ThreadLocal: slot of the owning thread + 1; 0 = nobody's
  *                  ScalablePage: the processor where the slab is at home + 1; 0 = nowhere
  *     bits 32..63  ThreadLocal: where the owner keeps it, for mail; or, LOCKED, the process
- *                  ScalablePage: class in bits 32..39, and in bits 40..59 the process that made it CURRENT or LOCKED
+ *                  ScalablePage: class in bits 32..39, and in bits 40..59 the process that made it CURRENT or LOCKED;
+ *                  CURRENT: that process's count of such words in bits 24..31, so that none is as the one before it
  *
  * ThreadLocal   its owner's, or nobody's: an orphan; NEWS: others freed blocks since the owner last looked
- * ScalablePage  CURRENT (in some shard), SHELVED (has free blocks, see shelves), FULL (neither)
+ * ScalablePage  CURRENT (in some shard; LEAVING: somebody leads it elsewhere just now, or meant to), SHELVED (has free blocks, see
+ *               shelves), FULL (neither)
  * both          LIFE: blocks of this slab end with the process, named as in ScalablePage, that alone takes from it; one row of bits
  *               LOCKED: one process is about to free the slab, and others leave it alone
  */
@@ -104,7 +106,8 @@ enum {
     SLAB_SHELVED = 1 << 3,
     SLAB_LOCKED = 1 << 4,
     SLAB_NEWS = 1 << 5,
-    SLAB_LIFE = 1 << 6,
+    SLAB_LEAVING = 1 << 6,
+    SLAB_LIFE = 1 << 7,
     SLAB_FLAGS = 0xff
 };
 
@@ -194,6 +197,7 @@ static_assert(offsetof(struct slab_root, frees) == 192, "format v1");
  *
  *     bits 0..39   its first slice + 1; 0 = none, and the whole word is 0
  *     bits 40..47  the word of its home bits that blocks come from
+ *     bits 48..62  of that slab's `own`: the count, and above it the lowest bits of the process
  *     bit 63       it is at home on the shard's processor
  */
 struct slab_shard {
@@ -205,12 +209,15 @@ static_assert(offsetof(struct slab_shard, current) == 64, "format v1");
 
 #define CURRENT_SLICE_MASK ((UINT64_C(1) << 40) - 1)
 #define CURRENT_WORD_SHIFT 40
+#define CURRENT_TAG_SHIFT 48
+#define CURRENT_TAG_MASK UINT64_C(0x7fff)
 #define CURRENT_AT_HOME (UINT64_C(1) << 63)
 
 static inline uint64_t
-current_make(uint64_t slice, uint64_t word, bool at_home)
+current_make(uint64_t slice, uint64_t word, bool at_home, uint64_t tag)
 {
-    return (slice + 1) | word << CURRENT_WORD_SHIFT | (at_home ? CURRENT_AT_HOME : 0);
+    return (slice + 1) | word << CURRENT_WORD_SHIFT | (tag & CURRENT_TAG_MASK) << CURRENT_TAG_SHIFT |
+           (at_home ? CURRENT_AT_HOME : 0);
 }
 
 /* UINT64_MAX: none. */

@@ -97,8 +97,8 @@ words_are_as_written(void **state)
     assert_int_equal(slice_make(SLICE_CLAIMED, 0x12345, 1), 0x1123452);
     assert_int_equal(slice_make(SLICE_FREEING, SLICE_PROCESS_NONE, 2), 0x2fffff6);
     assert_int_equal(slice_state(0x2fffff6), SLICE_FREEING);
-    assert_int_equal(current_make(0x12345, 7, true), 0x8000070000012346);
-    assert_int_equal(current_make(0, 0, false), 1);
+    assert_int_equal(current_make(0x12345, 7, true, 0), 0x8000070000012346);
+    assert_int_equal(current_make(0, 0, false, 0xf7fff), 0x7fff000000000001);
     assert_int_equal(current_slice(0x80000f0000012346), 0x12345);
     assert_int_equal(current_slice(0), UINT64_MAX);
     assert_int_equal(slice_process(0x2fffff6), 0xfffff);
@@ -107,6 +107,7 @@ words_are_as_written(void **state)
     assert_int_equal(SLAB_CURRENT, 4);
     assert_int_equal(SLAB_SHELVED, 8);
     assert_int_equal(SLAB_LOCKED, 16);
+    assert_int_equal(SLAB_LEAVING, 64);
     assert_int_equal(page_own(SLAB_CURRENT, 7, 3, 9), 0x90700000305);
     assert_int_equal(page_own_class(0x90700000305), 7);
     assert_int_equal(page_own_home(0x90700000305), 3);
