@@ -53,6 +53,12 @@
 #else
 #define MASK 1
 #endif
+/* FULL_WORDS: words without a bit to spare, and two shared bits are many; no third thread then, who could have taken as many */
+#if defined(FULL_WORDS) || defined(FOUND_UNSIGNED)
+#define TAKEN 0
+#else
+#define TAKEN 4 /* SLAB_WORD_TAKEN */
+#endif
 
 /* own */
 #define IS 1
@@ -63,9 +69,14 @@
 #define FLAGS 31
 #define AT_HOME 32
 #define CLASS(o) ((o) >> 6 & 1)
-#define WHO(o) ((o) >> 7)
+#define WHO(o) ((o) >> 7 & 3)
+#define LEAVING 512
 #define OWN(flags, class, home, who) (IS | (flags) | (home) | (class) << 6 | (who) << 7)
 #define IS_IN(o, flags) (((o) & FLAGS) == (IS | (flags)))
+/* page_current_own(): none as the one before it */
+#define OWN_CURRENT(class, home) (OWN(CURRENT, class, home, me) | count << 10)
+#define COUNT_ON count = (count + 1) & 7
+#define LEADS(c, s) ((shard[c] & 15) == (s) + 1)
 
 /* Slice words; the process in the bits above. */
 #define FREE 0
@@ -78,8 +89,9 @@ short own[SLICES];
 byte home[SLICES * WORDS];
 byte shared[SLICES * WORDS];
 byte log[SLICES];
+byte moving[SLICES]; /* `skip` */
 bool hint[SLICES]; /* `left_from` */
-byte shard[2];     /* for each class: slice + 1, and 16 if it is at home */
+short shard[2];    /* for each class: slice + 1, 16 if it is at home, and of `own` the count and the process */
 byte shelf[2];     /* for each class: a bit a slice */
 
 bool held[SLICES * 2];
@@ -131,35 +143,66 @@ inline shelve(s, from) {
     fi
 }
 
-/* unlock() */
-inline unlock(s, words) {
-    w = 0;
+/* page_put_word() */
+inline put_word(s, put) {
+    shared[s * WORDS + w] = shared[s * WORDS + w] | (put);
+#ifndef FULL_WORDS
+    shared[s * WORDS + w] = shared[s * WORDS + w] & ~TAKEN
+#endif
+}
+
+/* unlock(), of w words */
+inline unlock(s) {
     do
-    :: atomic { w < words -> shared[s * WORDS + w] = MASK; w++ }
-    :: else -> w = 0; break
+    :: w > 0 -> w--; put_word(s, MASK)
+    :: else -> break
     od;
     note_shared(s);
     log[s] = 0;
     shelve(s, locked)
 }
 
+/* empty_home(); ok: it is */
+inline empty_home(s) {
+    if
+    :: atomic { IS_HOME(me) && own[s] == locked && home[s * WORDS + w] == bits -> home[s * WORDS + w] = 0 } /* rseq_empty() */
+    :: ok = false
+    fi
+}
+
 /* take_word(): all blocks of word w of a locked slab; `ok` */
 inline take_word(s) {
     bits = home[s * WORDS + w];
+    atomic { ok = shared[s * WORDS + w] == (MASK & ~bits) };
+#ifdef FULL_WORDS
+    /* share_word(): few shared bits become many */
+    if
+    :: ok && bits != 0 && bits != MASK ->
+       moving[s] = bits;
+       empty_home(s);
+       if
+       :: ok -> put_word(s, bits); bits = 0
+       :: else
+       fi;
+       moving[s] = 0
+    :: else
+    fi;
+#endif
     atomic {
         if
-        :: (MASK & ~bits) == 0 -> ok = true
-        :: (MASK & ~bits) != 0 && shared[s * WORDS + w] == (MASK & ~bits) -> shared[s * WORDS + w] = 0; ok = true; in_hand[me] = true
+#if defined(FULL_WORDS) || defined(FOUND_UNSIGNED)
+        :: ok && bits == MASK -> skip
+#endif
+        :: ok && shared[s * WORDS + w] == (MASK & ~bits) -> shared[s * WORDS + w] = TAKEN
         :: else -> ok = false
         fi
     };
     if
     :: ok && bits != 0 ->
+       empty_home(s);
        if
-       :: atomic { IS_HOME(me) && own[s] == locked && home[s * WORDS + w] == bits -> home[s * WORDS + w] = 0; in_hand[me] = true } /* rseq_empty() */
-       :: true ->
-          atomic { ok = false; shared[s * WORDS + w] = shared[s * WORDS + w] | (MASK & ~bits); in_hand[me] = false };
-          note_shared(s)
+       :: !ok -> put_word(s, MASK & ~bits); note_shared(s)
+       :: else
        fi
     :: else
     fi
@@ -188,9 +231,11 @@ inline retire(s) {
              take_word(s);
              if
              :: !ok -> break
-             :: else -> atomic { log[s] = log[s] | 1 << w; in_hand[me] = false; w++ }
+             :: else -> atomic { log[s] = log[s] | 1 << w; w++ }
              fi
-          :: else -> break
+          :: else ->
+             atomic { shared[s * WORDS] = 0; shared[s * WORDS + WORDS - 1] = 0 };
+             break
           od;
 #endif
           if
@@ -202,7 +247,7 @@ inline retire(s) {
              };
              own[s] = 0;
              word[s] = FREE
-          :: else -> unlock(s, w)
+          :: else -> unlock(s)
           fi
        :: else
        fi
@@ -230,15 +275,21 @@ inline look_at(s) {
     atomic { o = 0; free = 0 }
 }
 
-/* leave_current() */
+/* page_leave_current() */
 inline leave_current(s) {
     do
     :: o = own[s];
+       if
+       :: atomic { !IS_IN(o, CURRENT) -> ok = false; break }
+#ifndef FOUND_MARKS
+       :: atomic { IS_IN(o, CURRENT) && ((o & LEAVING) == 0 || (o != mark && LEADS(CLASS(o), s))) -> ok = false; break }
+#endif
+       :: else
+       fi;
        atomic {
            if
-           :: IS_IN(o, CURRENT) && own[s] == o -> own[s] = OWN(FULL, CLASS(o), o & AT_HOME, 0); ok = true; break
-           :: IS_IN(o, CURRENT) && own[s] != o
-           :: else -> ok = false; break
+           :: own[s] == o -> own[s] = OWN(FULL, CLASS(o), o & AT_HOME, 0); ok = true; break
+           :: else
            fi
        }
     od;
@@ -246,12 +297,15 @@ inline leave_current(s) {
     if
     :: ok -> look_at(s)
     :: else
-    fi
+    fi;
 #endif
+    atomic { mark = 0; o = 0 }
 }
 
-/* mark_current() */
-inline mark_current(s) {
+/* page_mark_leaving(), of shard c */
+inline mark_leaving(s, c) {
+#ifdef FOUND_MARKS
+    /* As it was: a late mark is of a slab that is left already, and nobody's who was killed. */
     o = own[s];
     atomic {
         if
@@ -260,6 +314,26 @@ inline mark_current(s) {
         fi;
         o = 0
     }
+#else
+    do
+    :: o = own[s];
+       if
+#ifdef MISTAKE_MARK_UNSEEN
+       :: atomic { !IS_IN(o, CURRENT) -> break }
+#else
+       :: atomic { !IS_IN(o, CURRENT) || shard[c] != current -> break }
+#endif
+       :: else
+       fi;
+       atomic {
+           if
+           :: own[s] == o -> mark = OWN_CURRENT(CLASS(o), o & AT_HOME) | LEAVING; COUNT_ON; own[s] = mark; break
+           :: else
+           fi
+       }
+    od;
+    o = 0
+#endif
 }
 
 /* take_shelved(); next: slice + 1 */
@@ -284,7 +358,7 @@ inline take_shelved(c) {
           atomic {
               if
               :: free == 0 -> shelf[c] = shelf[c] | 1 << (next - 1); next = 0
-              :: free != 0 && own[next - 1] == o -> own[next - 1] = OWN(CURRENT, c, o & AT_HOME, me)
+              :: free != 0 && own[next - 1] == o -> own[next - 1] = OWN_CURRENT(c, o & AT_HOME); COUNT_ON
               :: else -> next = 0
               fi
           }
@@ -318,18 +392,29 @@ inline make_slab(c) {
        hint[next - 1] = !IS_HOME(me);
 #ifdef FOUND_OWN_EARLY
        /* As it was: a taker that was slow took a block of a slab that was not one yet. */
-       own[next - 1] = OWN(CURRENT, c, (IS_HOME(me) -> AT_HOME : 0), me);
+       own[next - 1] = OWN_CURRENT(c, (IS_HOME(me) -> AT_HOME : 0));
        word[next - 1] = SLAB
 #else
        own[next - 1] = OWN(LOCKED, c, (IS_HOME(me) -> AT_HOME : 0), me);
        word[next - 1] = SLAB;
-       own[next - 1] = OWN(CURRENT, c, (IS_HOME(me) -> AT_HOME : 0), me)
+       atomic { own[next - 1] = OWN_CURRENT(c, (IS_HOME(me) -> AT_HOME : 0)); COUNT_ON }
 #endif
     :: else
     fi
 }
 
-#define LEAD(s) ((s) + 1 + ((own[s] & AT_HOME) != 0 -> 16 : 0))
+#ifdef MISTAKE_LEAD_AGAIN
+#define TAG(s) 0
+#else
+#define TAG(s) ((own[s] >> 10 & 7) << 5 | WHO(own[s]) << 8)
+#endif
+#define LEAD(s) ((s) + 1 + ((own[s] & AT_HOME) != 0 -> 16 : 0) + TAG(s))
+
+#ifdef FOUND_MARKS
+#define LEAVES (ok && current != 0)
+#else
+#define LEAVES (current != 0)
+#endif
 
 /* replace_current(); ok: there is a slab */
 inline replace_current(c) {
@@ -342,18 +427,21 @@ inline replace_current(c) {
     :: next == 0 -> ok = false
     :: else ->
        if
-       :: current != 0 -> mark_current(((current & 15) - 1))
+       :: current != 0 -> mark_leaving(((current & 15) - 1), c)
        :: else
        fi;
        atomic {
            if
            :: shard[c] == current -> shard[c] = LEAD(next - 1); ok = true
-           :: else -> ok = false
+           :: else -> ok = false; mark = 0
            fi
        };
        if
-       :: ok && current != 0 -> leave_current(((current & 15) - 1))
        :: !ok -> o = own[next - 1]; shelve((next - 1), o); o = 0
+       :: else
+       fi;
+       if
+       :: LEAVES -> leave_current(((current & 15) - 1))
        :: else
        fi;
        ok = true
@@ -369,13 +457,14 @@ inline take_shared(s, c) {
     w = 0;
     do
     :: w < WORDS && got == 0 ->
-       bits = shared[s * WORDS + w];
+       bits = shared[s * WORDS + w] & MASK;
        do
        :: bits != 0 ->
           atomic {
               one = (bits & 1 -> 1 : 2);
               bits = shared[s * WORDS + w];
               shared[s * WORDS + w] = bits & ~one;
+              bits = bits & MASK;
               if
               :: (bits & one) != 0 -> in_hand[me] = true; break
               :: else
@@ -438,7 +527,7 @@ inline take(c) {
        :: current != 0 ->
 #if HOME > 0
           if
-          :: IS_HOME(me) && current > 16 -> take_at_home(((current & 15) - 1), c)
+          :: IS_HOME(me) && (current & 16) != 0 -> take_at_home(((current & 15) - 1), c)
           :: else
           fi;
 #endif
@@ -532,15 +621,15 @@ inline squeeze() {
           count_free(((current & 15) - 1));
           if
           :: free == 2 ->
-             mark_current(((current & 15) - 1));
+             mark_leaving(((current & 15) - 1), c);
              atomic {
                  if
                  :: shard[c] == current -> shard[c] = 0; ok = true
-                 :: else -> ok = false
+                 :: else -> ok = false; mark = 0
                  fi
              };
              if
-             :: ok -> leave_current(((current & 15) - 1))
+             :: LEAVES -> leave_current(((current & 15) - 1))
              :: else
              fi
           :: else
@@ -556,10 +645,10 @@ inline squeeze() {
 #endif
 }
 
-#define LOCALS byte b, c, w, free, bits, one, got, next, current, tries; short o, locked; bool ok
+#define LOCALS byte b, c, w, free, bits, one, got, next, tries, count; short current, o, locked, mark; bool ok
 
 /* A process that is over shall not make states differ. */
-#define FORGET b = 0; c = 0; w = 0; free = 0; bits = 0; one = 0; got = 0; next = 0; current = 0; tries = 0; o = 0; locked = 0; ok = false
+#define FORGET b = 0; c = 0; w = 0; free = 0; bits = 0; one = 0; got = 0; next = 0; current = 0; tries = 0; count = 0; o = 0; locked = 0; mark = 0; ok = false
 
 /* On the shard's processor, nobody else moves while a sequence goes on. */
 #define RUNS(p) (!IS_HOME(p) || sequence == 0 || sequence == (p) + 1)
@@ -568,6 +657,7 @@ proctype thread(byte me; byte class; byte calls) provided (RUNS(_pid - 1)) {
     byte i;
     LOCALS;
     {
+        count = 1;
         do
         :: i < calls ->
            i++;
@@ -595,23 +685,48 @@ proctype thread(byte me; byte class; byte calls) provided (RUNS(_pid - 1)) {
     }
 }
 
-/* restore_words() */
+/* bits_of_the_dead(), restore_words() */
 inline restore_words(s) {
     w = 0;
     do
     :: w < WORDS ->
        bits = MASK & ~home[s * WORDS + w];
        if
-       :: (log[s] >> w & 1) != 0 || (log[s] == (1 << w) - 1 && shared[s * WORDS + w] == 0 && bits == 3) ->
-          shared[s * WORDS + w] = shared[s * WORDS + w] | bits
+#ifdef FOUND_UNSIGNED
+       /* As it was: of a word that was not logged yet, one shared bit may be another taker's. */
+       :: (log[s] >> w & 1) != 0 || (log[s] == (1 << w) - 1 && shared[s * WORDS + w] == 0 && bits == 3)
+#else
+       :: (log[s] >> w & 1) != 0 || (shared[s * WORDS + w] & TAKEN) != 0
+#ifdef FULL_WORDS
+       :: log[s] == 0 && moving[s] != 0 ->
+          bits = (home[s] == 0 && (shared[s] & moving[s]) == 0 -> moving[s] : 0)
+       :: log[s] == 0 && moving[s] == 0 && shared[s] == 0 && bits == MASK
+#endif
+#endif
+       :: else -> bits = 0
+       fi;
+       put_word(s, bits);
+       w++
+    :: else -> w = 0; bits = 0; break
+    od;
+    moving[s] = 0;
+    log[s] = 0
+}
+
+/* shelve_left() */
+inline shelve_left(s) {
+    do
+    :: o = own[s];
+       if
+#ifdef FOUND_MARKS
+       :: !IS_IN(o, CURRENT) || WHO(o) != 0 || LEADS(CLASS(o), s) -> break
+#else
+       :: !IS_IN(o, CURRENT) || ((o & LEAVING) == 0 && WHO(o) != 0) || LEADS(CLASS(o), s) -> break
+#endif
        :: else
        fi;
-       w++
-    :: else -> w = 0; break
-    od;
-#ifndef MISTAKE_LOG_KEPT
-    log[s] = 0
-#endif
+       shelve(s, o)
+    od
 }
 
 /* recover_slices(), recover_page_slab(), run_finish_free(), run_drop() */
@@ -639,7 +754,7 @@ inline recover() {
           fi;
           if
           :: got == 1
-          :: IS_IN(o, CURRENT) && WHO(o) == 0 -> got = ((shard[CLASS(o)] & 15) != c + 1)
+          :: got == 0 && IS_IN(o, CURRENT) -> shelve_left(c)
           :: IS_IN(o, FULL) -> got = ((home[c * WORDS] | shared[c * WORDS] | home[c * WORDS + WORDS - 1] | shared[c * WORDS + WORDS - 1]) != 0)
           :: IS_IN(o, SHELVED) -> shelf[CLASS(o)] = shelf[CLASS(o)] | 1 << c
           :: else
@@ -698,15 +813,7 @@ proctype look() {
               :: else -> break
               od;
               assert(IS_IN(own[s], CURRENT) || IS_IN(own[s], SHELVED) || IS_IN(own[s], FULL));
-#ifndef OPEN_MARKS
-              /* With a kill it may be wrong, see docs/testing.md: a mark of who was slow, or that came second. */
-              if
-              :: !dead[0] -> assert(IS_IN(own[s], CURRENT) == ((shard[CLASS(own[s])] & 15) == s + 1))
-              :: else
-              fi;
-#else
-              assert(IS_IN(own[s], CURRENT) == ((shard[CLASS(own[s])] & 15) == s + 1));
-#endif
+              assert(IS_IN(own[s], CURRENT) == LEADS(CLASS(own[s]), s));
               assert(!(IS_IN(own[s], SHELVED) && bits != 0 && (shelf[CLASS(own[s])] >> s & 1) == 0));
 #if HOME == 0
               assert(!(IS_IN(own[s], FULL) && bits != 0));
