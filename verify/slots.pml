@@ -5,10 +5,11 @@
  * A user's slot is a word in the heap: EMPTY, FULL with a block, or RESERVED or CLAIMED by the thread that is changing it.
  *
  *     allocate_to   log; slot EMPTY -> RESERVED (CAS); the block's free bit cleared; slot -> FULL; log 0
- *     free_from     log; slot FULL -> CLAIMED (CAS); the block's bit set, free or remote; slot -> EMPTY; log 0
+ *     free_from     log; slot FULL -> CLAIMED (CAS); log: a new number, and the block; its bit set, free or remote; slot -> EMPTY;
+ *                   log 0
  *     harvest       remote bits read; acks of the logs that match them (CAS-max); free bits set; remote bits cleared
  *
- * Log words are numbered, so that an ack says which operations of a thread are known to be done.
+ * Frees are numbered, so that an ack says which of a thread's are known to be done.
  * Two owners with a slab of one block each, and two freers that free from whatever slot is full; one thread may be killed at any
  * step, and who recovers it too.  The slab of a dead owner is adopted by the other one.
  *
@@ -49,9 +50,10 @@
 #define WHO(v) ((v) >> 3)
 
 byte slot[2];   /* the users' */
-byte log[6];    /* by thread: 0, or number << 1 | slot */
-byte ack[6];    /* the highest log word that is known to be done */
-byte number[6]; /* of the log word before; lives in `log` and `ack` */
+byte log[6];    /* by thread: 0, or slot + 1                       */
+byte block[6];  /* ... 0, or the block that it frees, + 1          */
+byte seq[6];    /* ... which free that is                          */
+byte ack[6];    /* ... the highest one that is known to be done    */
 bit free[2];    /* by slab, of one block each */
 bit remote[2];
 byte own[2];    /* thread + 1; 0: an orphan */
@@ -67,11 +69,12 @@ inline harvest(s) {
        t = 0;
        do
        :: t < 4 ->
+          /* acknowledge() */
+          got = seq[t];
           if
-          :: atomic { log[t] != 0 -> got = log[t] };
-             v = slot[got & 1];
+          :: block[t] == s + 1 ->
              if
-             :: STATE(v) == CLAIMED && WHO(v) == t && BLOCK(v) == s ->
+             :: remote[s] || free[s] ->
 #ifdef MISTAKE_ACK_STORED
                 ack[t] = got
 #else
@@ -79,9 +82,9 @@ inline harvest(s) {
 #endif
              :: else
              fi
-          :: log[t] == 0
+          :: else
           fi;
-          atomic { t++; got = 0; v = 0 }
+          atomic { t++; got = 0 }
        :: else -> t = 0; break
        od;
 #ifdef MISTAKE_REMOTE_FIRST
@@ -95,13 +98,20 @@ inline harvest(s) {
     fi
 }
 
-/* The next log word of a thread; never one that was. */
-inline write_log(u) {
-    atomic { number[me]++; log[me] = number[me] << 1 | (u) }
+/* op_log_free(): the number first; who sees the block free asks for the block */
+inline write_block(b) {
+    seq[me]++;
+    block[me] = (b) + 1
+}
+
+/* op_end() */
+inline end_log() {
+    block[me] = 0;
+    log[me] = 0
 }
 
 inline allocate_to(u, s) {
-    write_log(u);
+    log[me] = u + 1;
     atomic {
         if
         :: slot[u] == EMPTY -> slot[u] = SLOT(RESERVED, s, me); ok = true
@@ -119,12 +129,17 @@ inline allocate_to(u, s) {
 #endif
     :: else
     fi;
-    atomic { log[me] = 0; ok = false }
+    end_log();
+    ok = false
 }
 
 inline free_from(u) {
-    write_log(u);
     v = slot[u];
+    log[me] = u + 1;
+#ifdef FOUND_BLOCK_EARLY
+    /* As it was: another's free of the block was taken for this one's, if the slot got it anew before it was CLAIMED. */
+    write_block(BLOCK(v));
+#endif
     atomic {
         if
         :: STATE(v) == FULL && slot[u] == v -> v = SLOT(CLAIMED, BLOCK(v), me); slot[u] = v; ok = true
@@ -133,6 +148,9 @@ inline free_from(u) {
     };
     if
     :: ok ->
+#ifndef FOUND_BLOCK_EARLY
+       write_block(BLOCK(v));
+#endif
        /* Only the owner sets the free bit. */
        if
        :: own[BLOCK(v)] == me + 1 -> atomic { assert(!free[BLOCK(v)] && !remote[BLOCK(v)]); free[BLOCK(v)] = 1 }
@@ -141,7 +159,8 @@ inline free_from(u) {
        slot[u] = EMPTY
     :: else
     fi;
-    atomic { log[me] = 0; ok = false; v = 0 }
+    end_log();
+    atomic { ok = false; v = 0 }
 }
 
 #define FORGET i = 0; t = 0; got = 0; v = 0; ok = false
@@ -196,11 +215,11 @@ inline recover(p) {
     got = log[p];
     if
     :: got != 0 ->
-       v = slot[got & 1];
+       v = slot[got - 1];
        if
        :: STATE(v) == RESERVED && WHO(v) == p ->
           free[BLOCK(v)] = 1;
-          slot[got & 1] = EMPTY
+          slot[got - 1] = EMPTY
        :: STATE(v) == CLAIMED && WHO(v) == p ->
           ok = own[BLOCK(v)] == p + 1;
           if
@@ -210,16 +229,20 @@ inline recover(p) {
              atomic { if :: !remote[BLOCK(v)] -> remote[BLOCK(v)] = 1 :: else fi }
 #else
 #ifdef MISTAKE_ACK_BEFORE_BIT
-             t = ack[p];
+             atomic { t = block[p] != 0 && ack[p] >= seq[p] };
              if
-             :: !remote[BLOCK(v)] && t < got -> remote[BLOCK(v)] = 1
+             :: !remote[BLOCK(v)] && !t -> remote[BLOCK(v)] = 1
              :: else
              fi
 #else
              if
              :: !remote[BLOCK(v)] ->
                 if
-                :: ack[p] < got -> remote[BLOCK(v)] = 1
+#ifdef MISTAKE_ACK_UNNAMED
+                :: ack[p] < seq[p] -> remote[BLOCK(v)] = 1
+#else
+                :: block[p] == 0 || ack[p] < seq[p] -> remote[BLOCK(v)] = 1
+#endif
                 :: else
                 fi
              :: else
@@ -227,9 +250,10 @@ inline recover(p) {
 #endif
 #endif
           fi;
-          slot[got & 1] = EMPTY
+          slot[got - 1] = EMPTY
        :: else
        fi;
+       block[p] = 0;
        log[p] = 0
     :: else
     fi;
