@@ -136,7 +136,7 @@ static void
 look_at_holders(struct check *check, const struct slab_look *slab, struct check_look *look)
 {
     const uint32_t holders = count_holders(check->a, slab);
-    const bool is_current = has_flags(slab->own, SLAB_CURRENT);
+    const bool is_current = page_is_current(slab->own);
     if (holders == is_current)
         return;
     if (holders != 0) {
@@ -153,7 +153,7 @@ look_at_page(struct check *check, const struct slab_look *slab, struct check_loo
 {
     const struct slab_heap *h = &check->a->slab;
     const bool is_one =
-        has_flags(slab->own, SLAB_FULL) || has_flags(slab->own, SLAB_CURRENT) || has_flags(slab->own, SLAB_SHELVED);
+        has_flags(slab->own, SLAB_FULL) || page_is_current(slab->own) || has_flags(slab->own, SLAB_SHELVED);
     if (!is_one || page_own_class(slab->own) != slab->class || page_own_home(slab->own) > h->shard_count) {
         check_note(look, CHECK_WRONG, slab->own, "a slab that is none, is of another class, or at home nowhere");
         return;
@@ -432,8 +432,8 @@ static void
 look_at_held(const struct slab_heap *h, uint64_t slice, uint32_t class, uint64_t word, struct check_look *look)
 {
     const uint64_t own = slice < h->count ? load_seq_cst(&record_of(h, slice)->own) : 0;
-    if (slice >= h->count || slice_state(load_seq_cst(&h->slices[slice])) != SLICE_SLAB ||
-        !has_flags(own, SLAB_CURRENT) || (class != UINT32_MAX && page_own_class(own) != class))
+    if (slice >= h->count || slice_state(load_seq_cst(&h->slices[slice])) != SLICE_SLAB || !page_is_current(own) ||
+        (class != UINT32_MAX && page_own_class(own) != class))
         check_note(look, CHECK_WRONG, word, "it leads to a slab that is not its own");
 }
 

@@ -235,8 +235,8 @@ holders_that_make_no_sense_are_found(void **state)
     assert_damage(&s, own, page_own(SLAB_CURRENT, class + 1, home, 0), "of another class");
     assert_damage(&s, own, page_own(SLAB_FULL, class, home, 0), "in a shard and not current");
     assert_damage(&s, own, LOCKED_PAGE((uint64_t)s.none), "somebody has locked");
-    assert_damage(&s, current, current_make(s.run, 0, false), "not its own");
-    assert_damage(&s, current, current_make(s.h->count, 0, false), "not its own");
+    assert_damage(&s, current, current_make(s.run, 0, false, 0), "not its own");
+    assert_damage(&s, current, current_make(s.h->count, 0, false, 0), "not its own");
     assert_damage(&s, current + 1, *current, "not its own");
     assert_damage(&s, current, *current ^ CURRENT_AT_HOME, "at home elsewhere");
     assert_damage(&s, &s.heap->op_table->logs[0].slab, s.slab + 1, "or in several");
