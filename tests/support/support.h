@@ -17,6 +17,8 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "random.h"
+
 /* ---- builds ---- */
 
 /* 1 in builds with these sanitizers: slower, and with a malloc of their own. */
@@ -124,11 +126,9 @@ struct step {
 void step_reach(struct step *step);
 void step_wait(struct step *step, uint32_t count);
 
-/* ---- random numbers: repeatable ---- */
+/* ---- random numbers: repeatable; next_random() is in random.h ---- */
 
 /* The seed: HSHM_TEST_SEED if it is set, else the clock; printed once. */
 uint64_t test_seed(void);
-/* splitmix64 (Steele, Lea, Flood 2014). */
-uint64_t next_random(uint64_t *state);
 
 #endif
