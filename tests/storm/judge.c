@@ -21,7 +21,8 @@ struct account {
     uint64_t in_hand[GRANULES / 64];
     uint64_t slabs[GRANULES / 64]; /* by slice: has a live block */
     uint64_t blocks, bytes;        /* live                       */
-    uint64_t accounted, leaked;
+    uint64_t accounted, leaked, may_lose;
+    hshm_block lost[8]; /* the first that leaked */
     bool free_all;
 };
 
@@ -149,8 +150,12 @@ know_all(struct account *a)
         know_entry(a, &a->storm->market[i]);
     for (unsigned i = 0; i < SHARED_SLOTS; i++)
         know_slot(a, &slots->shared[i], NULL);
-    for (unsigned i = 0; i < a->storm->dead_hands_count; i++)
-        (void)set_bit(a->in_hand, granule_of(a, a->storm->dead_hands[i]));
+    for (unsigned i = 0; i < a->storm->dead_count; i++) {
+        const struct dead *dead = &a->storm->dead[i];
+        a->may_lose += dead->may_lose;
+        if (dead->hand != 0)
+            (void)set_bit(a->in_hand, granule_of(a, dead->hand));
+    }
 }
 
 /* ---- which blocks there are ---- */
@@ -180,8 +185,11 @@ sort_out(const hshm_block *block, void *arg)
 {
     struct account *a = arg;
     const bool known = get_bit(a->known, block->off / 16);
-    if (!known && !get_bit(a->in_hand, block->off / 16))
+    if (!known && !get_bit(a->in_hand, block->off / 16)) {
+        if (a->leaked < sizeof a->lost / sizeof a->lost[0])
+            a->lost[a->leaked] = *block;
         a->leaked++;
+    }
     if (!known || a->free_all)
         free_block(a, block);
     return 0;
@@ -200,6 +208,22 @@ check_stats(struct account *a)
 }
 
 static void
+tell_leak(struct account *a)
+{
+    storm_fault(a->storm, FAULT_LEAK, "%llu live blocks are nobody's; the dead may have lost %llu",
+                (unsigned long long)a->leaked, (unsigned long long)a->may_lose);
+    for (unsigned i = 0; i < a->leaked && i < sizeof a->lost / sizeof a->lost[0]; i++)
+        storm_fault(a->storm, FAULT_LEAK, "  one of %llu bytes at %llu", (unsigned long long)a->lost[i].size,
+                    (unsigned long long)a->lost[i].off);
+    for (unsigned i = 0; i < a->storm->dead_count; i++) {
+        const struct dead *dead = &a->storm->dead[i];
+        storm_fault(a->storm, FAULT_LEAK, "  killed in %s, may have lost %u, had %llx in hand",
+                    dead->call == CALLS ? "no call" : call_names[dead->call], (unsigned)dead->may_lose,
+                    (unsigned long long)dead->hand);
+    }
+}
+
+static void
 settle_accounts(struct account *a)
 {
     struct storm *storm = a->storm;
@@ -211,12 +235,10 @@ settle_accounts(struct account *a)
         storm_fault(storm, FAULT_CONTENT, "%llu blocks are held, and only %llu are live",
                     (unsigned long long)a->accounted, (unsigned long long)blocks);
     storm->verdicts.leaked += a->leaked;
-    storm->verdicts.allowed += storm->may_lose;
-    if (a->leaked > storm->may_lose)
-        storm_fault(storm, FAULT_LEAK, "%llu live blocks are nobody's; the dead may have lost %llu",
-                    (unsigned long long)a->leaked, (unsigned long long)storm->may_lose);
-    storm->may_lose = 0;
-    storm->dead_hands_count = 0;
+    storm->verdicts.allowed += a->may_lose;
+    if (a->leaked > a->may_lose)
+        tell_leak(a);
+    storm->dead_count = 0;
 }
 
 /* Nobody has anything any more. */

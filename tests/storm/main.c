@@ -70,6 +70,15 @@ mib(uint64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
+static uint64_t
+count_killed_in_calls(const struct storm *storm)
+{
+    uint64_t threads = 0;
+    for (unsigned call = 0; call < CALLS; call++)
+        threads += atomic_load(&storm->killed_in[call]);
+    return threads;
+}
+
 static void
 print_row(const struct subject *subject, const struct storm *storm, double seconds)
 {
@@ -82,6 +91,8 @@ print_row(const struct subject *subject, const struct storm *storm, double secon
            (unsigned long long)storm->anew);
     printf("%18s longest pause %.1f ms, in %s (trims: %.1f)\n", "", (double)pause / 1e6, call_names[call],
            (double)atomic_load(&storm->pauses[CALL_TRIM].ns) / 1e6);
+    printf("%18s %llu threads were killed in the middle of a call\n", "",
+           (unsigned long long)count_killed_in_calls(storm));
     if (subject->kind == HSHM_ALLOCATOR_ANY)
         return;
     printf(
@@ -102,11 +113,12 @@ print_pauses(const struct storm *storm)
 {
     for (unsigned call = 0; call < CALLS; call++) {
         const struct pause *pause = &storm->pauses[call];
-        if (atomic_load(&pause->calls) != 0)
-            printf("%18s %-13s %7llu over 1 ms, the longest %.1f ms (%.1f by the clock); %llu with major faults\n", "",
-                   call_names[call], (unsigned long long)atomic_load(&pause->calls),
-                   (double)atomic_load(&pause->ns) / 1e6, (double)atomic_load(&pause->wall_ns) / 1e6,
-                   (unsigned long long)atomic_load(&pause->majors));
+        if (atomic_load(&pause->calls) + atomic_load(&storm->killed_in[call]) != 0)
+            printf(
+                "%18s %-13s %5llu killed in it; %7llu over 1 ms, the longest %.1f ms (%.1f by the clock); %llu with major faults\n",
+                "", call_names[call], (unsigned long long)atomic_load(&storm->killed_in[call]),
+                (unsigned long long)atomic_load(&pause->calls), (double)atomic_load(&pause->ns) / 1e6,
+                (double)atomic_load(&pause->wall_ns) / 1e6, (unsigned long long)atomic_load(&pause->majors));
     }
 }
 

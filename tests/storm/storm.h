@@ -29,8 +29,8 @@ enum {
     MARKET = 16,       /* that wander from one process to another      */
     OWN_SLOTS = 8,     /* of a thread; others leave them alone         */
     SHARED_SLOTS = 32, /* of everyone                                  */
-    DEAD_HANDS = 4096, /* blocks that were in hands of threads killed since the last judgement */
-    TEXTS = 16,
+    DEAD_MAX = 4096,   /* threads killed between two judgements, at most */
+    TEXTS = 24,
     REGION_MIB = 128
 };
 
@@ -107,14 +107,21 @@ struct verdicts {
     uint64_t recover_ns;                                     /* the longest                           */
 };
 
+/* A thread that was killed. */
+struct dead {
+    uint64_t hand;
+    uint32_t may_lose;
+    uint32_t call; /* CALLS: in none */
+};
+
 /* Shared by all processes of a storm. */
 struct storm {
     struct worker workers[PROCESSES_MAX];
     struct holder judge;
     struct entry market[MARKET];
-    uint64_t dead_hands[DEAD_HANDS];
-    uint32_t dead_hands_count;
-    uint64_t may_lose; /* by all that were killed since the last judgement */
+    struct dead dead[DEAD_MAX]; /* since the last judgement */
+    uint32_t dead_count;
+    _Atomic uint64_t killed_in[CALLS]; /* threads, in the middle of a call */
     _Atomic uint32_t gate;
     _Atomic uint32_t is_full; /* somebody found no room since the last judgement */
     struct pause pauses[CALLS];

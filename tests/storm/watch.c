@@ -101,15 +101,17 @@ start_those_whose_time_has_come(struct watch *w)
 
 /* ---- dying ---- */
 
-/* What a thread that ended had in its hand, and what it may have lost. */
+/* A thread ended: what it had in its hand, and what it was doing. */
 static void
 take_over(struct storm *storm, struct holder *holder)
 {
-    const uint64_t hand = atomic_exchange(&holder->hand, 0);
-    if (hand != 0 && storm->dead_hands_count < DEAD_HANDS)
-        storm->dead_hands[storm->dead_hands_count++] = hand;
-    storm->may_lose += atomic_exchange(&holder->may_lose, 0);
-    atomic_store(&holder->began, 0);
+    const bool in_call = atomic_exchange(&holder->began, 0) != 0;
+    const struct dead dead = { atomic_exchange(&holder->hand, 0), atomic_exchange(&holder->may_lose, 0),
+                               in_call ? atomic_load(&holder->call) : CALLS };
+    if (in_call)
+        (void)atomic_fetch_add(&storm->killed_in[dead.call], 1);
+    if ((dead.hand != 0 || dead.may_lose != 0 || in_call) && storm->dead_count < DEAD_MAX)
+        storm->dead[storm->dead_count++] = dead;
 }
 
 static void
@@ -363,8 +365,7 @@ begin_anew(struct watch *w)
     memset(w->storm->workers, 0, sizeof w->storm->workers);
     memset(&w->storm->judge, 0, sizeof w->storm->judge);
     memset(w->storm->market, 0, sizeof w->storm->market);
-    w->storm->dead_hands_count = 0;
-    w->storm->may_lose = 0;
+    w->storm->dead_count = 0;
     w->storm->anew++;
     w->broken = false;
     w->judged_kills = w->storm->kills;

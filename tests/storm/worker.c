@@ -127,12 +127,15 @@ hold(struct thread *t, uint64_t what)
     atomic_store(&t->holder->hand, what);
 }
 
-/* Often such that a slab has few blocks and comes and goes.  A Stack is full soon enough. */
+/*
+ * Most are small, so that kills find the library at work rather than the system, which gives pages; some are such that a slab has
+ * few blocks and comes and goes.  A Stack is full soon enough.
+ */
 static size_t
 any_size(struct thread *t)
 {
-    const size_t sizes[] = { 64, 600, 600, 8000, 40000, 100000, 400000, 1000000 };
-    return 16 + (size_t)below(t, sizes[below(t, 8)]) / (is_stack(t) ? 16 : 1);
+    const size_t sizes[] = { 64, 64, 64, 64, 64, 600, 600, 600, 600, 600, 8000, 8000, 40000, 100000, 400000, 1000000 };
+    return 16 + (size_t)below(t, sizes[below(t, sizeof sizes / sizeof sizes[0])]) / (is_stack(t) ? 16 : 1);
 }
 
 static uint64_t
@@ -180,7 +183,7 @@ static void *
 take_somehow(struct thread *t, size_t size)
 {
     const uint64_t roll = t->subject->kind == HSHM_ALLOCATOR_ANY ? 15 : below(t, 16);
-    const enum call call = roll < 2 ? CALL_ALIGNED : roll < 4 ? CALL_CALLOC : CALL_MALLOC;
+    const enum call call = roll < 2 ? CALL_ALIGNED : roll < 4 && size < 65536 ? CALL_CALLOC : CALL_MALLOC;
     const size_t alignment = (size_t)16 << below(t, 14);
     call_begin(&t->caller, call);
     void *block = call == CALL_ALIGNED  ? hshm_aligned_alloc(our_heap, alignment, size)
@@ -391,22 +394,40 @@ plain_call(struct thread *t, struct entry *entry)
     take(t, entry);
 }
 
+/* What takes long, and so would be where most are killed.  True if it was done. */
+static bool
+seldom(struct thread *t)
+{
+    switch (below(t, 4096)) {
+    case 0:
+        trim(t);
+        return true;
+    case 1:
+    case 2:
+        recover(t);
+        return true;
+    case 3:
+        if (t->worker->threads > 1)
+            return false;
+        leave_and_come_back(t);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void
 call_once(struct thread *t)
 {
     struct entry *entry = &t->holder->entries[below(t, HELD)];
-    const uint64_t roll = below(t, 512);
+    const uint64_t roll = below(t, 8);
     if (t->subject->kind == HSHM_ALLOCATOR_ANY)
         plain_call(t, entry);
-    else if (roll == 0)
-        trim(t);
-    else if (roll == 1)
-        recover(t);
-    else if (roll == 2 && t->worker->threads == 1)
-        leave_and_come_back(t);
-    else if (roll < 128 || t->worker->slots_only)
+    else if (seldom(t))
+        return;
+    else if (roll < 2 || t->worker->slots_only)
         use_slots(t);
-    else if (roll < 192)
+    else if (roll < 3)
         change(t, entry);
     else
         plain_call(t, entry);
