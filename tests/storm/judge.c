@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "allocator/allocator.h"
+#include "allocator/user_slot.h"
 #include "base/checked.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -122,6 +123,9 @@ static void
 know_slot(struct account *a, hshm_slot *slot, const struct entry *content)
 {
     const hshm_off off = hshm_slot_load(slot);
+    if (user_slot_state(slot->word) > USER_SLOT_FULL)
+        storm_fault(a->storm, FAULT_CHECK, "a slot is still being changed, by nobody: %llx",
+                    (unsigned long long)slot->word);
     const uint64_t what = content != NULL ? atomic_load(&content->what) : 0;
     if (off != HSHM_OFF_NULL)
         know(a, off / 16);

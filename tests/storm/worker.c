@@ -151,13 +151,12 @@ bad_answer(struct thread *t, enum call call)
                 hshm_last_error());
 }
 
-/* Free what an entry led to before it was cleared.  A Stack's block may leave its end live. */
+/* Free what no entry leads to any more, and is in hand, if it is anything.  A Stack's block may leave its end live. */
 static void
 drop(struct thread *t, uint64_t what)
 {
     if (what == 0)
         return;
-    hold(t, what);
     if (read_block(t->subject, t->storm, what)) {
         risk(t, is_stack(t));
         call_begin(&t->caller, CALL_FREE);
@@ -177,6 +176,15 @@ no_block(struct thread *t, enum call call)
     atomic_store(&t->storm->is_full, 1);
     if (t->subject->kind != HSHM_ALLOCATOR_ANY && hshm_last_status() != HSHM_E_NOMEM)
         bad_answer(t, call);
+}
+
+static void
+drop_entry(struct thread *t, struct entry *entry)
+{
+    const uint64_t what = atomic_load(&entry->what);
+    hold(t, what);
+    atomic_store(&entry->what, 0); /* nobody else writes it */
+    drop(t, what);
 }
 
 static void *
@@ -214,7 +222,7 @@ static void
 change(struct thread *t, struct entry *entry)
 {
     const uint64_t what = atomic_load(&entry->what);
-    const size_t size = any_size(t);
+    const size_t size = any_size(t) / 4 + 16; /* a large one is copied for long */
     if (what == 0 || !read_block(t->subject, t->storm, what))
         return;
     hold(t, what);
@@ -390,7 +398,7 @@ plain_call(struct thread *t, struct entry *entry)
         trade(t, entry);
         return;
     }
-    drop(t, clear(entry));
+    drop_entry(t, entry);
     take(t, entry);
 }
 
@@ -398,22 +406,16 @@ plain_call(struct thread *t, struct entry *entry)
 static bool
 seldom(struct thread *t)
 {
-    switch (below(t, 4096)) {
-    case 0:
+    const uint64_t roll = below(t, 65536);
+    if (roll == 0)
         trim(t);
-        return true;
-    case 1:
-    case 2:
+    else if (roll <= 8)
         recover(t);
-        return true;
-    case 3:
-        if (t->worker->threads > 1)
-            return false;
+    else if (roll <= 16 && t->worker->threads == 1)
         leave_and_come_back(t);
-        return true;
-    default:
+    else
         return false;
-    }
+    return true;
 }
 
 static void
