@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TICK_US = 1000, KILLS_A_JUDGEMENT = 40, KILLS_OF_A_FULL_STACK = 4 };
+enum { TICK_US = 1000, KILLS_A_JUDGEMENT = 40, KILLS_OF_A_FULL_STACK = 10 };
 #define SECOND UINT64_C(1000000000)
 #define SUSPICIOUS (SECOND / 2)
 #define MIB ((size_t)1 << 20)

@@ -135,7 +135,7 @@ static size_t
 any_size(struct thread *t)
 {
     const size_t sizes[] = { 64, 64, 64, 64, 64, 600, 600, 600, 600, 600, 8000, 8000, 40000, 100000, 400000, 1000000 };
-    return 16 + (size_t)below(t, sizes[below(t, sizeof sizes / sizeof sizes[0])]) / (is_stack(t) ? 16 : 1);
+    return 16 + (size_t)below(t, sizes[below(t, sizeof sizes / sizeof sizes[0])]) / (is_stack(t) ? 64 : 1);
 }
 
 static uint64_t
