@@ -26,7 +26,8 @@
 #include "sync/clock.h"
 
 enum {
-    TRIM_BATCH_SLICES = 256, /* claimed at once while their pages go: others must not be short of much      */
+    TRIM_BATCH_SLICES = 64,  /* claimed at once while their pages go: others must not be short of much, nor
+                                wait for long: the system locks the file against its other users meanwhile  */
     DIRTY_FLOOR_SLICES = 32, /* free slices that may keep their pages, whatever is in use                   */
     DIRTY_SHARE = 32,        /* ... and one for so many in use                                              */
     DIRTY_PATIENCE_MS = 500, /* too many for so long: memory that comes and goes is not worth giving back   */
@@ -368,6 +369,8 @@ run_enough(const struct slab_heap *h)
 /*
  * If too many free slices have kept their pages for long, give half of what is too much back.  Asked when slices become free,
  * and now and then by those who take blocks: in a program whose blocks have found their places no slice becomes free any more.
+ * It is the caller's time, so one call gives back a batch at most (80 ms a GiB otherwise), and the next is due the sooner the more
+ * there is: half goes in as long as patience lasts, however much it is.
  */
 void
 run_trim_by_age(hshm_allocator *a)
@@ -386,9 +389,12 @@ run_trim_by_age(hshm_allocator *a)
         store_relaxed(&root->dirty_since, now);
         return;
     }
+    const uint64_t half = (dirty - enough + 1) / 2;
+    const uint64_t batch = min_u64(half, TRIM_BATCH_SLICES);
+    const uint64_t next = now - DIRTY_PATIENCE_MS + DIRTY_PATIENCE_MS * batch / half;
     uint64_t bytes;
-    if (now - since >= DIRTY_PATIENCE_MS && cas_seq_cst(&root->dirty_since, &since, now))
-        (void)run_trim(a, (enough + (dirty - enough) / 2) << a->slab.shift, &bytes);
+    if (now - since >= DIRTY_PATIENCE_MS && cas_seq_cst(&root->dirty_since, &since, next))
+        (void)run_trim(a, (dirty - batch) << a->slab.shift, &bytes);
 }
 
 /* ---- making it free ---- */

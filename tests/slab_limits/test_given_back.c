@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "allocator/allocator.h"
 #include "lazy.h"
+#include "sync/clock.h"
 
 enum { SIZE = 64 };
 
@@ -208,6 +210,43 @@ any_process_may_trim(void **state)
     assert_ok(hshm_backend_detach(NULL, 1));
 }
 
+/* As though there had been too much for a second, a block gives slices free.  How many bytes went. */
+static uint64_t
+go_by_age(hshm_allocator *heap, void *block, size_t size)
+{
+    const uint64_t before = committed(heap);
+    store_relaxed(&heap->slab.root->dirty_since, clock_coarse_ms() - 1000);
+    assert_ptr_equal(hshm_realloc(heap, block, size), block);
+    const uint64_t after = committed(heap);
+    return before > after ? before - after : 0;
+}
+
+/* It is the time of who happens to call. */
+static void
+one_call_gives_a_part_back(void **state)
+{
+    enum { BLOCKS = 96, BATCH_MIB = 4 };
+    hshm_allocator *heap = lazy_heap(lazy_kind(state), test_name("part"), (BLOCKS + 32) * MIB);
+    void *blocks[BLOCKS];
+    void *other = hshm_malloc(heap, 4 * MIB);
+    assert_non_null(other);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = hshm_malloc(heap, MIB);
+        assert_non_null(blocks[i]);
+        touch(blocks[i], MIB);
+    }
+    for (size_t i = 0; i < BLOCKS; i++)
+        assert_ok(hshm_free(heap, blocks[i]));
+    const uint64_t first = go_by_age(heap, other, 3 * MIB);
+    const uint64_t second = go_by_age(heap, other, 2 * MIB);
+    assert_true(first > 0 && first <= BATCH_MIB * MIB);
+    assert_true(second > 0 && second <= BATCH_MIB * MIB);
+    assert_ok(hshm_free(heap, other));
+    assert_ok(hshm_trim(heap, 0, NULL));
+    assert_none_lost(heap);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+}
+
 int
 main(void)
 {
@@ -218,6 +257,7 @@ main(void)
         BOTH_HEAPS(blocks_of_a_killed_process_go_back),
         BOTH_HEAPS(blocks_freed_before_their_process_was_killed_go_back),
         BOTH_HEAPS(any_process_may_trim),
+        BOTH_HEAPS(one_call_gives_a_part_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

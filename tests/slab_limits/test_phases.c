@@ -77,29 +77,32 @@ change_mix(struct hold *hold, const struct mix *mix)
     hold_more(hold, mix);
 }
 
-/* As though a second had gone by. */
+/* As though so many ms had gone by. */
 static void
-pass_time(const hshm_allocator *heap)
+pass_time(const hshm_allocator *heap, uint64_t ms)
 {
     struct slab_root *root = heap->slab.root;
     const uint64_t since = load_relaxed(&root->dirty_since);
     const uint64_t tidied = load_relaxed(&root->tidied);
-    if (since > 1000)
-        store_relaxed(&root->dirty_since, since - 1000);
-    if (tidied > 1000)
-        store_relaxed(&root->tidied, tidied - 1000);
+    if (since > ms)
+        store_relaxed(&root->dirty_since, since - ms);
+    if (tidied > ms)
+        store_relaxed(&root->tidied, tidied - ms);
 }
 
 /* The new mix has its time: every block is replaced about twice, in ten seconds or so. */
 static void
 live_on(struct hold *hold, const struct mix *mix, bool moves)
 {
-    enum { PARTS = 20 };
+    enum { PARTS = 20, PART_MS = 1000, STEPS = 25 }; /* in steps: a call gives back only a part of what is due */
     for (unsigned part = 0; part < PARTS; part++) {
-        pass_time(hold->heap);
         if (moves)
             (void)run_on(part);
-        for (size_t replacements = 2 * hold->count / PARTS + 1; replacements > 0; replacements--) {
+        const size_t count = 2 * hold->count / PARTS + 1;
+        const size_t step = count < STEPS ? 1 : count / STEPS;
+        for (size_t i = 0; i < count; i++) {
+            if (i % step == 0)
+                pass_time(hold->heap, PART_MS * step / count);
             hold_less(hold, (size_t)(next_random(&hold->random) % hold->count));
             hold_more(hold, mix);
         }
