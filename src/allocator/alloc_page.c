@@ -46,6 +46,7 @@
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "sync/clock.h"
 #include "sync/pages.h"
 #include "sync/rseq.h"
@@ -349,6 +350,7 @@ take_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word, ui
         bits = atomic_fetch_and(shared, ~bit);
         if (UNLIKELY((bits & bit) == 0)) /* another taker was faster */
             continue;
+        FAILPOINT("page.shared_taken");
         const uint64_t own = load_seq_cst(&record->own);
         void *block = block_at(a, slice, class, word, (uint64_t)__builtin_ctzll(bit));
         if (LIKELY((own & (SLAB_IS | SLAB_LOCKED)) == SLAB_IS && page_own_class(own) == class && block != NULL))
@@ -411,6 +413,7 @@ take_anywhere(hshm_allocator *a, uint64_t current, uint32_t class, struct here h
         return block;
     /* An exchange pairs with slab_begin(): all bits of a slab that was made meanwhile are seen. */
     (void)__atomic_exchange_n(&record->left_from, 0, __ATOMIC_SEQ_CST);
+    FAILPOINT("page.none_shared");
     block = take_any_shared(a, slice, class, blocks_of(h, record));
     if (block != NULL)
         note_shared(record);
@@ -466,6 +469,7 @@ leave_slab_of(hshm_allocator *a, struct op_log *log)
     const uint64_t slice = load_relaxed(&log->slab) - 1;
     const uint64_t mark = slice < a->slab.count ? page_mark_leaving(a, slice, &log->slab, slice + 1) : 0;
     atomic_store(&log->slab, 0);
+    FAILPOINT("page.log_left");
     if (slice < a->slab.count)
         page_leave_current(a, slice, mark);
 }
@@ -478,7 +482,9 @@ give_slab_to(hshm_allocator *a, struct op_log *log, uint32_t class)
     uint64_t next = page_find_shelved(a, class, nowhere);
     if (next == 0)
         next = page_make_slab(a, class, nowhere);
+    FAILPOINT("page.log_found");
     atomic_store(&log->slab, next);
+    FAILPOINT("page.log_has");
     return next != 0;
 }
 
@@ -499,6 +505,7 @@ take_from_log(hshm_allocator *a, struct op *op, uint32_t class)
         if (op_any_frees(a))
             slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
         (void)atomic_fetch_and(shared, ~(bits & -bits));
+        FAILPOINT("page.log_block_taken");
         return block;
     }
     return NULL;
@@ -575,7 +582,9 @@ leave_idle(hshm_allocator *a, uint32_t shard)
         if (slice >= h->count || !page_is_all_free(h, record_of(h, slice)))
             continue;
         const uint64_t mark = page_mark_leaving(a, slice, at, current);
-        page_leave_current(a, slice, cas_seq_cst(at, &current, 0) ? mark : 0);
+        const bool done = cas_seq_cst(at, &current, 0);
+        FAILPOINT("page.shard_left");
+        page_leave_current(a, slice, done ? mark : 0);
     }
 }
 
@@ -773,6 +782,7 @@ give_shared(const struct slab_heap *h, struct slab_record *record, uint32_t word
     if ((load_acquire(&bits_of(record)[word]) & bit) != 0)
         return false;
     const bool was_live = (atomic_fetch_or(&remote_of(h, record)[word], bit) & bit) == 0;
+    FAILPOINT("page.given_shared");
     note_shared(record);
     return was_live;
 }

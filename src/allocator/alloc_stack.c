@@ -31,6 +31,7 @@
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 
 #include <string.h>
 
@@ -154,6 +155,7 @@ set_block(const hshm_allocator *a, uint64_t first, uint64_t last)
         return;
     }
     (void)atomic_fetch_or_explicit(word_of(a, last), code_bits(STACK_LAST, last), memory_order_release);
+    FAILPOINT("stack.last");
     (void)atomic_fetch_or_explicit(word_of(a, first), code_bits(STACK_FIRST, first), memory_order_release);
 }
 
@@ -178,7 +180,9 @@ stack_aligned(hshm_allocator *a, size_t size, size_t alignment)
             return no_room(a, size);
         if (!move_top(a, top, last + 1))
             continue; /* another one got on */
+        FAILPOINT("stack.aligned_top");
         set_codes(a, top, first, STACK_FREE);
+        FAILPOINT("stack.aligned_free");
         set_block(a, first, last);
         return a->data + first * GRANULE;
     }
@@ -221,6 +225,7 @@ stack_malloc(hshm_allocator *a, size_t size)
     if (UNLIKELY(!atomic_compare_exchange_strong_explicit(&a->stack->top, &top, top + extra + STACK_CODE_BITS,
                                                           memory_order_acquire, memory_order_relaxed)))
         return stack_malloc_slow(a, size);
+    FAILPOINT("stack.top");
     if (UNLIKELY((top ^ (top + extra)) >= 64))
         return finish_in_two_words(a, top, size);
     /* set_block(), for one word.  top and top + extra differ in their low six bits at most, so extra is below 64. */
@@ -359,6 +364,7 @@ give_top_back(hshm_allocator *a)
         const uint64_t from = claim_free_below(a, end);
         if (from == end)
             return;
+        FAILPOINT("stack.free_claimed");
         if (!lower_top(a, from, end))
             set_codes(a, from, end, STACK_FREE); /* someone allocated above: it is free room inside again */
     }
@@ -371,12 +377,15 @@ release_range(hshm_allocator *a, uint64_t from, uint64_t end)
     if (end == top_of(a)) {
         /* The common case, freeing what was taken last: without writing FREE over all of it first. */
         set_codes(a, from, end, STACK_NONE);
+        FAILPOINT("stack.none");
         if (lower_top(a, from, end)) {
+            FAILPOINT("stack.lowered");
             give_top_back(a);
             return;
         }
     }
     set_codes(a, from, end, STACK_FREE);
+    FAILPOINT("stack.free");
     give_top_back(a);
 }
 
@@ -397,6 +406,7 @@ claim_block(const hshm_allocator *a, uint64_t first, uint64_t *ret_last)
         if (code != STACK_FIRST && (code != STACK_LAST || begins_below(a, first)))
             return false;
     } while (!cas_acq_rel(at, &word, word ^ code_bits(code, first)));
+    FAILPOINT("stack.claimed");
     *ret_last = first;
     if (code == STACK_LAST || end_of(a, first, ret_last))
         return true;
@@ -439,8 +449,10 @@ stack_take_for(hshm_allocator *a, size_t size, struct op *op)
             return NULL;
         if (!move_top(a, first, last + 1))
             continue; /* another one got on */
+        FAILPOINT("stack.slot_top");
         /* Before the block is live: else recovery could not tell ours from one that another took there. */
         atomic_store(&op->log->won, last << WON_SHIFT | WON_TAKEN);
+        FAILPOINT("stack.slot_won");
         set_block(a, first, last);
         return a->data + first * GRANULE;
     }
@@ -452,7 +464,9 @@ release_for(hshm_allocator *a, struct op_log *log, uint64_t first, uint64_t last
 {
     set_codes(a, first, last + 1,
               STACK_NONE); /* a kill in release_range() must leave nothing that looks like a block */
+    FAILPOINT("stack.slot_none");
     atomic_store(&log->won, WON_FREED);
+    FAILPOINT("stack.slot_freed");
     release_range(a, first, last + 1);
 }
 
@@ -464,6 +478,7 @@ free_for(hshm_allocator *a, struct op_log *log, const void *addr)
     if (!find_block(a, addr, &first, &last))
         return false;
     atomic_store(&log->won, last << WON_SHIFT | WON_FREEING);
+    FAILPOINT("stack.slot_freeing");
     if (!claim_block(a, first, &last)) {
         store_release(&log->won, 0);
         return false;
@@ -523,10 +538,12 @@ move_end(const hshm_allocator *a, uint64_t first, uint64_t last, uint64_t new_la
 {
     if (new_last == first) { /* to a single granule: FIRST becomes LAST */
         (void)atomic_fetch_or_explicit(word_of(a, first), code_bits(STACK_LAST, first), memory_order_release);
+        FAILPOINT("stack.single_end");
         set_codes(a, last, last + 1, STACK_NONE);
         return;
     }
     (void)atomic_fetch_or_explicit(word_of(a, new_last), code_bits(STACK_LAST, new_last), memory_order_release);
+    FAILPOINT("stack.new_end");
     set_codes(a, last, last + 1, last == first ? STACK_FIRST : STACK_NONE);
 }
 
@@ -536,6 +553,7 @@ grow_top(hshm_allocator *a, uint64_t first, uint64_t last, uint64_t new_last)
 {
     if (new_last >= a->granules || !move_top(a, last + 1, new_last + 1))
         return false;
+    FAILPOINT("stack.grown_top");
     move_end(a, first, last, new_last);
     return true;
 }
@@ -555,6 +573,7 @@ stack_realloc(hshm_allocator *a, void *addr, size_t size)
     const uint64_t new_last = first + extra;
     if (new_last < last) {
         move_end(a, first, last, new_last);
+        FAILPOINT("stack.shrunk");
         release_range(a, new_last + 1, last + 1);
         return addr;
     }
@@ -565,6 +584,7 @@ stack_realloc(hshm_allocator *a, void *addr, size_t size)
     if (moved != NULL) {
         /* They overlap only where the top was damaged; even then nothing but blocks may be hurt. */
         memmove(moved, addr, (size_t)(last - first + 1) * GRANULE);
+        FAILPOINT("stack.realloc_copied");
         (void)stack_free(a, addr);
     }
     return moved;
@@ -624,9 +644,11 @@ stack_rewind(hshm_allocator *a, hshm_stack_height height)
         top = top_of(a);
         (void)atomic_fetch_add_explicit(&a->stack->frees, count_blocks(a, height, top), memory_order_relaxed);
         set_codes(a, height, top, STACK_NONE);
+        FAILPOINT("stack.rewound_codes");
         note_peak(a->stack, top);
         /* Fails only when another works on the heap against the contract; then what he took goes too. */
     } while (top > height && !move_top(a, top, height));
+    FAILPOINT("stack.rewound");
     give_top_back(a);
     return HSHM_OK;
 }

@@ -49,6 +49,7 @@
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "sync/pages.h"
 
 enum {
@@ -126,6 +127,7 @@ harvest(struct thread_heap *heap, struct slab *slab)
     uint32_t count = 0;
     /* Cleared before the bits are looked at; pairs with the CAS in bring_news(). */
     (void)atomic_fetch_and(&slab->record->own, ~(uint64_t)SLAB_NEWS);
+    FAILPOINT("thread.news_seen");
     for (uint32_t word = 0; word < slab->words; word++) {
         const uint64_t mask = word_mask(word, slab->blocks);
         /* Acquire pairs with the release of who freed: its last writes to the block come before our next owner's. */
@@ -136,7 +138,9 @@ harvest(struct thread_heap *heap, struct slab *slab)
             const uint64_t bits = load_relaxed(&slab->bits[word]);
             count += bits_count(seen & mask & ~bits);
             store_relaxed(&slab->bits[word], bits | (seen & mask));
+            FAILPOINT("thread.harvested_bits");
             seen = atomic_fetch_and(&slab->remote[word], ~seen) & ~seen;
+            FAILPOINT("thread.harvested");
         }
     }
     if (count != 0)
@@ -224,11 +228,13 @@ read_mail(struct thread_heap *heap)
     const uint32_t mail_words = heap->a->slab.mail_words;
     /* Cleared before anything is looked at: who comes later sets it again.  Pairs with the OR in send_mail(). */
     uint64_t which = atomic_exchange(&heap->shared->mail, 0);
+    FAILPOINT("thread.mail_opened");
     for (; which != 0; which &= which - 1) {
         const uint32_t word = (uint32_t)__builtin_ctzll(which);
         if (word >= mail_words)
             break;
         uint64_t bits = atomic_exchange(&heap->mail[word], 0);
+        FAILPOINT("thread.mail_read");
         for (; bits != 0; bits &= bits - 1) {
             const uint32_t first = word * WORD_BITS + (uint32_t)__builtin_ctzll(bits);
             for (uint32_t i = first; i < owned_limit(heap); i += mail_words * WORD_BITS)
@@ -325,6 +331,7 @@ adopt_slice(struct thread_heap *heap, uint64_t slice, uint32_t class)
         owned_drop(heap, slab);
         return NULL;
     }
+    FAILPOINT("thread.adopted");
     if (!slab_record_is_sound(h, slice, found) || load_relaxed(&record->class) != class) {
         /* Of another class, or damaged: left where it is.  Who freed a block meanwhile has told us, and nobody else. */
         atomic_store(&record->own, SLAB_IS);
@@ -527,8 +534,10 @@ take_slot(hshm_allocator *a, uint32_t *ret_slot)
         uint64_t high = load_relaxed(&h->root->threads_high);
         while (high <= slot && !cas_seq_cst(&h->root->threads_high, &high, slot + UINT64_C(1)))
             ;
+        FAILPOINT("thread.slot_in_sight");
         if (!cas_seq_cst(&h->threads[slot].owner, &nobody, mine))
             continue;
+        FAILPOINT("thread.slot_taken");
         *ret_slot = slot;
         return true;
     }
@@ -630,6 +639,7 @@ leave_slab(struct thread_heap *heap, struct slab *slab)
     }
     /* Then look once more: who freed a block before this store has looked at `own` before, too. */
     atomic_store(&slab->record->own, SLAB_IS);
+    FAILPOINT("thread.orphaned");
     bool has_free = live_blocks(slab) < slab->blocks;
     for (uint32_t word = 0; word < slab->words; word++)
         has_free |= load_seq_cst(&slab->remote[word]) != 0;
@@ -645,6 +655,7 @@ end_heap(struct hshm_inline_heap *fast)
 {
     struct thread_heap *heap = (struct thread_heap *)(void *)fast;
     (void)spares_give_back(heap->a, &heap->spares);
+    FAILPOINT("thread.end_spares");
     for (uint32_t i = 0; i < owned_limit(heap); i++) {
         struct slab *slab = owned_at(heap, i);
         if (slab->place == PLACE_UNUSED)
@@ -656,7 +667,9 @@ end_heap(struct hshm_inline_heap *fast)
         leave_slab(heap, slab);
         owned_drop(heap, slab);
     }
+    FAILPOINT("thread.end_slabs");
     store_release(&heap->shared->owner, 0);
+    FAILPOINT("thread.end_slot");
     retire_heap(heap);
 }
 
@@ -833,6 +846,7 @@ thread_take_for(hshm_allocator *a, size_t size, struct op *op)
             if (!op_candidate(a, op, block))
                 return NULL;
             (void)hshm_inline_take(bin, &block);
+            FAILPOINT("thread.slot_block_taken");
             return block;
         }
         struct slab *slab = heap->current[class];
@@ -933,6 +947,7 @@ send_mail(struct slab_heap *h, uint64_t own)
         return;
     const uint32_t bit = (uint32_t)(own >> OWN_INDEX_SHIFT) % (h->mail_words * WORD_BITS);
     (void)atomic_fetch_or(&h->mail[slot * h->mail_words + bit / WORD_BITS], UINT64_C(1) << bit % WORD_BITS);
+    FAILPOINT("thread.mail_written");
     (void)atomic_fetch_or(&h->threads[slot].mail, UINT64_C(1) << bit / WORD_BITS);
 }
 
@@ -963,7 +978,9 @@ free_remote(hshm_allocator *a, const struct block_place *place)
     if ((before & bit) != 0)
         return false;
     bool first;
+    FAILPOINT("thread.remote_bit");
     const uint64_t own = bring_news(place->record, &first);
+    FAILPOINT("thread.news_brought");
     if ((own >> OWN_SLOT_SHIFT & 0xffffff) != 0) {
         if (first)
             send_mail(h, own);

@@ -6,6 +6,7 @@
 #include "allocator/user_slot.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "sync/clock.h"
 
 enum { PATIENCE_MS = 1000 };
@@ -64,6 +65,7 @@ try_begin(const hshm_allocator *a, uint32_t start, struct op *op)
         if (load_relaxed(&log_at(a, id)->owner) != 0 ||
             !cas_seq_cst(&log_at(a, id)->owner, &nobody, 1 | (uint64_t)a->process << OP_OWNER_SHIFT))
             continue;
+        FAILPOINT("log.taken");
         op->log = log_at(a, id);
         op->id = id;
         return true;
@@ -95,12 +97,17 @@ op_end(hshm_allocator *a, struct op_log *log)
 {
     const uint64_t bit = UINT64_C(1) << (log - a->op_table->logs);
     store_release(&log->block, 0);
+    FAILPOINT("log.end_block");
     if ((load_seq_cst(&a->op_table->freeing) & bit) != 0)
         (void)atomic_fetch_and(&a->op_table->freeing, ~bit);
+    FAILPOINT("log.end_freeing");
     store_release(&log->slot, 0);
+    FAILPOINT("log.end_slot");
     store_release(&log->to, 0);
     store_release(&log->won, 0);
+    FAILPOINT("log.end_won");
     store_release(&log->owner, 0);
+    FAILPOINT("log.ended");
 }
 
 bool
@@ -115,6 +122,7 @@ op_candidate(hshm_allocator *a, struct op *op, const void *block)
     }
     op->is_reserved = cas_seq_cst(op->slot, &empty, word);
     op->was_busy = !op->is_reserved;
+    FAILPOINT("log.reserved");
     return op->is_reserved;
 }
 
@@ -122,9 +130,12 @@ void
 op_log_free(hshm_allocator *a, struct op_log *log, uint64_t off)
 {
     store_release(&log->seq, load_relaxed(&log->seq) + 1);
+    FAILPOINT("log.counted");
     /* Before the block: who sees it free asks for this.  Pairs with op_any_frees(). */
     (void)atomic_fetch_or(&a->op_table->freeing, UINT64_C(1) << (log - a->op_table->logs));
+    FAILPOINT("log.freeing");
     atomic_store(&log->block, off);
+    FAILPOINT("log.block");
 }
 
 /* ---- those who take what others freed ---- */
@@ -147,6 +158,7 @@ acknowledge(hshm_allocator *a, struct op_log *log, uint64_t off, enum op_whose w
     /* Never lower: a late one must not undo a later one. */
     while (ack < seq && !cas_seq_cst(&log->ack, &ack, seq))
         ;
+    FAILPOINT("slab.acknowledged");
 }
 
 NO_INLINE void
@@ -213,6 +225,7 @@ finish_move(uint32_t id, _Atomic uint64_t *from, _Atomic uint64_t *to)
     if (stands_in(here, USER_SLOT_CLAIMED, id)) {
         if (stands_in(there, USER_SLOT_RESERVED, id)) /* else it is there already, and may have been moved on */
             (void)cas_seq_cst(to, &there, user_slot_make(USER_SLOT_FULL, 0, user_slot_off(here)));
+        FAILPOINT("log.moved_after_death");
         (void)cas_seq_cst(from, &here, USER_SLOT_EMPTY);
     } else if (stands_in(there, USER_SLOT_RESERVED, id)) {
         (void)cas_seq_cst(to, &there, USER_SLOT_EMPTY);
@@ -234,11 +247,14 @@ finish(hshm_allocator *a, uint32_t id, uint64_t process)
             finish_move(id, slot, to);
     } else if (stands_in(word, USER_SLOT_RESERVED, id)) {
         a->ops.undo_take(a, log, process, block);
+        FAILPOINT("log.undone_after_death");
         (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
     } else if (stands_in(word, USER_SLOT_CLAIMED, id)) {
         a->ops.finish_give(a, log, process, block);
+        FAILPOINT("log.given_after_death");
         (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
     }
+    FAILPOINT("log.settled_after_death");
     op_end(a, log);
 }
 

@@ -4,6 +4,7 @@
 #include "allocator/page_slab.h"
 
 #include "base/bits.h"
+#include "base/failpoint.h"
 #include "sync/pages.h"
 
 enum {
@@ -86,10 +87,14 @@ static bool
 share_word(const struct slab_heap *h, struct slab_record *record, uint64_t locked, uint32_t word, uint64_t home)
 {
     atomic_store(&record->skip, home);
+    FAILPOINT("page.home_told");
     const bool is_ours = empty_home(record, locked, word, home);
+    FAILPOINT("page.home_emptied");
     if (is_ours)
         page_put_word(h, record, word, home);
+    FAILPOINT("page.home_shared");
     atomic_store(&record->skip, 0);
+    FAILPOINT("page.home_done");
     return is_ours;
 }
 
@@ -116,6 +121,7 @@ take_word(hshm_allocator *a, uint64_t slice, uint64_t locked, uint32_t word, uin
     const uint64_t taken = mask != UINT64_MAX ? SLAB_WORD_TAKEN : 0;
     if (shared != taken && !cas_seq_cst(at, &shared, taken))
         return false;
+    FAILPOINT("page.word_shared_taken");
     if (empty_home(record, locked, word, home))
         return true;
     page_put_word(h, record, word, mask & ~home);
@@ -129,10 +135,13 @@ unlock(const struct slab_heap *h, uint64_t slice, uint64_t locked, uint32_t word
 {
     struct slab_record *record = record_of(h, slice);
     const uint32_t blocks = blocks_of(h, record);
-    for (uint32_t word = 0; word < words; word++)
+    for (uint32_t word = 0; word < words; word++) {
         page_put_word(h, record, word, word_mask(word, blocks));
+        FAILPOINT("page.word_put_back");
+    }
     note_shared(record);
     store_release(&record->log, 0);
+    FAILPOINT("page.unlogged");
     (void)page_shelve(h, slice, locked);
 }
 
@@ -149,10 +158,13 @@ take_all(hshm_allocator *a, uint64_t slice, uint64_t locked)
             unlock(h, slice, locked, word);
             return false;
         }
+        FAILPOINT("page.word_taken");
         store_release(&record->log, load_relaxed(&record->log) | UINT64_C(1) << word);
+        FAILPOINT("page.word_logged");
     }
     if (words != 0) /* who was slow finds nothing, in the slab that will be here next neither */
         (void)atomic_exchange(&remote_of(h, record)[words - 1], 0);
+    FAILPOINT("page.all_taken");
     return true;
 }
 
@@ -185,6 +197,7 @@ page_retire(hshm_allocator *a, uint64_t slice)
     const uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), home, a->process);
     if (!cas_seq_cst(&record->own, &own, locked))
         return false;
+    FAILPOINT("page.locked");
     if (!take_all(a, slice, locked))
         return false;
     /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
@@ -304,6 +317,7 @@ page_leave_current(hshm_allocator *a, uint64_t slice, uint64_t mark)
         if (cas_seq_cst(&record->own, &own, page_own(SLAB_FULL, page_own_class(own), page_own_home(own), 0)))
             break;
     }
+    FAILPOINT("page.full");
     page_look_at(a, slice, record);
 }
 
@@ -345,6 +359,7 @@ take_shelved(hshm_allocator *a, uint32_t class, uint32_t shelf, struct here here
         }
         if (!cas_seq_cst(&record->own, &own, page_current_own(h, 0, class, page_own_home(own), a->process)))
             continue;
+        FAILPOINT("page.unshelved");
         set_left(record, LEFT_UNCOUNTED);
         return taken;
     }
@@ -408,7 +423,9 @@ page_replace_current(hshm_allocator *a, struct here here, uint32_t class, uint64
     const uint64_t before = current_slice(current);
     const bool leaves = before < h->count;
     const uint64_t mark = leaves ? page_mark_leaving(a, before, at, current) : 0;
+    FAILPOINT("page.marked");
     const bool done = cas_seq_cst(at, &current, page_lead_to(h, here.shard, next - 1, UINT64_MAX));
+    FAILPOINT("page.led_elsewhere");
     if (!done)
         (void)page_shelve(h, next - 1, load_seq_cst(&record_of(h, next - 1)->own)); /* another thread was faster */
     if (leaves)

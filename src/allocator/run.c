@@ -23,6 +23,7 @@
 #include "allocator/allocator.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "sync/clock.h"
 
 enum {
@@ -159,15 +160,19 @@ claim_row(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *ret_c
         bool was_dirty;
         if (!claim_slice(a, first + i, &was_dirty)) {
             *ret_failed = first + i;
-            for (uint64_t k = 0; k < i; k++)
+            for (uint64_t k = 0; k < i; k++) {
                 set_free(h, first + k, slice_count(load_relaxed(&h->slices[first + k])) != 0);
+                FAILPOINT("run.claim_undone");
+            }
             set_taken(h, first, i, false);
             run_sync_taken(h, *ret_failed);
             return false;
         }
+        FAILPOINT("run.claimed");
         dirty += was_dirty;
     }
     set_taken(h, first, count, true);
+    FAILPOINT("run.claim_marked");
     note_taken(h, count, dirty);
     *ret_claim = (struct claim){ .first = first, .count = count, .zero = dirty == 0 };
     return true;
@@ -256,10 +261,13 @@ void
 run_publish(hshm_allocator *a, const struct claim *claim, enum slice_state state)
 {
     struct slab_heap *h = &a->slab;
-    for (uint64_t i = 1; i < claim->count && !claim->kept; i++)
+    for (uint64_t i = 1; i < claim->count && !claim->kept; i++) {
         store_relaxed(&h->slices[claim->first + i], slice_make(SLICE_REST, 0, i));
+        FAILPOINT("run.rest");
+    }
     /* Release pairs with the acquire in slab_find(): who sees a slab or run sees its record and its further slices. */
     store_release(&h->slices[claim->first], slice_make(state, 0, claim->count));
+    FAILPOINT("run.published");
 }
 
 void
@@ -273,8 +281,10 @@ run_unclaim(hshm_allocator *a, const struct claim *claim)
         const bool was_dirty = slice_state(word) == SLICE_REST || slice_count(word) != 0;
         dirty += was_dirty;
         set_free(h, claim->first + i, was_dirty);
+        FAILPOINT("run.unclaimed");
     }
     set_taken(h, claim->first, claim->count, false);
+    FAILPOINT("run.unclaim_marked");
     subtract(&h->root->used, claim->count);
     (void)atomic_fetch_add(&h->root->dirty, dirty);
     lower_lowest(h, claim->first);
@@ -299,8 +309,11 @@ give_back(hshm_allocator *a, const struct claim *claim)
     const struct allocator_system *system = &a->system;
     const hshm_status status =
         system->give_back(system->arg, a->layout.data_off + (claim->first << h->shift), claim->count << h->shift);
-    for (uint64_t i = 0; i < claim->count; i++)
+    FAILPOINT("run.pages_gone");
+    for (uint64_t i = 0; i < claim->count; i++) {
         set_free(h, claim->first + i, status != HSHM_OK);
+        FAILPOINT("run.given_back");
+    }
     set_taken(h, claim->first, claim->count, false);
     subtract(&h->root->used, claim->count);
     if (status != HSHM_OK)
@@ -320,6 +333,7 @@ claim_dirty_below(hshm_allocator *a, uint64_t end, uint64_t most)
         slice_word *word = &h->slices[end - count - 1];
         if (slice_state(load_relaxed(word)) != SLICE_DIRTY || !claim_slice(a, end - count - 1, &dirty))
             break;
+        FAILPOINT("run.dirty_claimed");
         run_sync_taken(h, end - count - 1);
         count++;
     }
@@ -410,6 +424,7 @@ free_rest(const struct slab_heap *h, uint64_t first, uint64_t count)
     for (uint64_t i = 1; i < count && first + i < h->count; i++) {
         if (load_relaxed(&h->slices[first + i]) == slice_make(SLICE_REST, 0, i))
             set_free(h, first + i, true);
+        FAILPOINT("run.rest_freed");
     }
 }
 
@@ -449,7 +464,9 @@ begin_free(hshm_allocator *a, uint64_t first, uint64_t found)
     const uint64_t freeing = slice_make(SLICE_FREEING, a->process, slice_count(found));
     if (!cas_seq_cst(&a->slab.slices[first], &found, freeing))
         return false;
+    FAILPOINT("run.freeing");
     store_release(&record_of(&a->slab, first)->own, 0);
+    FAILPOINT("run.freeing_nobodys");
     return true;
 }
 
@@ -460,7 +477,9 @@ finish_free(hshm_allocator *a, uint64_t first, uint64_t count)
     struct slab_heap *h = &a->slab;
     free_rest(h, first, count);
     set_free(h, first, true);
+    FAILPOINT("run.freed");
     set_taken(h, first, min_u64(count, h->count - first), false);
+    FAILPOINT("run.freed_marked");
     subtract(&h->root->used, count);
     (void)atomic_fetch_add(&h->root->dirty, count);
     lower_lowest(h, first);
@@ -488,7 +507,9 @@ run_keep(hshm_allocator *a, uint64_t first, uint64_t found, struct claim *ret_cl
     const uint64_t count = slice_count(found);
     if (!is_whole(&a->slab, first, count) || !cas_seq_cst(&a->slab.slices[first], &found, claimed_word(a, true)))
         return false;
+    FAILPOINT("run.kept");
     store_release(&record_of(&a->slab, first)->own, 0);
+    FAILPOINT("run.kept_nobodys");
     *ret_claim = (struct claim){ .first = first, .count = count, .kept = true };
     return true;
 }
@@ -515,6 +536,7 @@ run_idle(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t hint)
     store_relaxed(&record_of(h, first)->skip, hint);
     /* Release pairs with the acquire in run_take_idle(). */
     store_release(&h->slices[first], slice_make(SLICE_IDLE, 0, claim.count));
+    FAILPOINT("run.idle");
     (void)atomic_fetch_add(&h->root->idle, claim.count);
     return true;
 }
@@ -528,6 +550,7 @@ run_take_idle(hshm_allocator *a, uint64_t first, uint64_t count, struct claim *r
     *ret_hint = load_acquire(&h->slices[first]) == idle ? load_relaxed(&record_of(h, first)->skip) : 0;
     if (!cas_seq_cst(&h->slices[first], &idle, claimed_word(a, true)))
         return false;
+    FAILPOINT("run.idle_taken");
     subtract(&h->root->idle, count);
     raise_to(&h->root->peak, run_in_use(h));
     *ret_claim = (struct claim){ .first = first, .count = count, .kept = true };
@@ -564,6 +587,7 @@ run_finish_free(hshm_allocator *a, uint64_t first, uint64_t found)
 {
     struct slab_heap *h = &a->slab;
     store_release(&record_of(h, first)->own, 0);
+    FAILPOINT("run.finish_nobodys");
     free_rest(h, first, slice_count(found));
     set_taken(h, first, min_u64(slice_count(found), h->count - first), false);
     run_drop(a, first, found);
@@ -574,7 +598,9 @@ run_drop(hshm_allocator *a, uint64_t slice, uint64_t found)
 {
     struct slab_heap *h = &a->slab;
     store_release(&record_of(h, slice)->own, 0);
+    FAILPOINT("run.drop_nobodys");
     if (cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_DIRTY, 0, 0))) {
+        FAILPOINT("run.dropped");
         run_sync_taken(h, slice);
         lower_lowest(h, slice);
     }
@@ -599,12 +625,16 @@ grow(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
         if (!free_idle(a, failed, load_relaxed(&h->slices[failed])))
             return false;
     }
+    FAILPOINT("run.grow_claimed");
     if (!cas_seq_cst(&h->slices[first], &found, slice_make(SLICE_RUN, 0, count))) {
         run_unclaim(a, &claim);
         return false;
     }
-    for (uint64_t i = before; i < count; i++)
+    FAILPOINT("run.grown");
+    for (uint64_t i = before; i < count; i++) {
         store_relaxed(&h->slices[first + i], slice_make(SLICE_REST, 0, i));
+        FAILPOINT("run.grown_rest");
+    }
     return true;
 }
 
@@ -623,9 +653,11 @@ shrink(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
         uint64_t rest = slice_make(SLICE_REST, 0, i);
         if (!cas_seq_cst(&h->slices[first + i], &rest, claimed_word(a, true)))
             return false; /* not the caller's block any more */
+        FAILPOINT("run.shrink_claimed");
     }
     if (!cas_seq_cst(&h->slices[first], &found, slice_make(SLICE_RUN, 0, count)))
         return false;
+    FAILPOINT("run.shrunk");
     run_unclaim(a, &(struct claim){ .first = first + count, .count = before - count });
     run_trim_by_age(a);
     return true;
@@ -638,6 +670,7 @@ run_resize(hshm_allocator *a, uint64_t first, uint64_t found, uint64_t count)
     if (count == before)
         return true;
     (void)atomic_fetch_add(&a->slab.root->resizing, 1);
+    FAILPOINT("run.resizing");
     const bool done = count > before ? grow(a, first, found, count) : shrink(a, first, found, count);
     (void)atomic_fetch_sub(&a->slab.root->resizing, 1); /* after a kill it stays too high, which costs time only */
     return done;

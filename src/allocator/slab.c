@@ -17,6 +17,7 @@
 #include "allocator/lifetime.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 
 /* ---- finding ---- */
 
@@ -162,14 +163,18 @@ slab_begin(hshm_allocator *a, const struct claim *claim, uint32_t class, uint64_
      * and takes a block as soon as this is one of the same class, and not locked.  It must not before the slices say so: then
      * its free would not find the slab, and recovery would make the slices free.
      */
+    FAILPOINT("slab.described");
     if (h->has_owners) {
         store_release(&record->own, own);
+        FAILPOINT("thread.slab_owned");
         run_publish(a, claim, SLICE_SLAB);
         return;
     }
     store_release(&record->own, (own & ~(uint64_t)SLAB_CURRENT) | SLAB_LOCKED);
+    FAILPOINT("page.slab_locked");
     run_publish(a, claim, SLICE_SLAB);
     store_release(&record->own, own);
+    FAILPOINT("page.slab_current");
 }
 
 bool
@@ -210,6 +215,7 @@ shelf_put(const struct slab_heap *h, uint32_t class, uint32_t shelf, uint64_t sl
 {
     _Atomic uint64_t *word = &shelf_bits(h, class, shelf)[slice / WORD_BITS];
     const uint64_t bit = UINT64_C(1) << slice % WORD_BITS;
+    FAILPOINT("slab.to_shelve");
     /* Pairs with the AND in shelf_take(): the taker sees the slab as it was put. */
     if ((load_seq_cst(word) & bit) == 0)
         (void)atomic_fetch_or(word, bit);
@@ -241,8 +247,10 @@ shelf_take(const struct slab_heap *h, uint32_t class, uint32_t shelf)
     uint64_t taken = take_between(bits, from, end);
     if (taken == 0)
         taken = take_between(bits, 0, end);
-    if (taken != 0)
+    if (taken != 0) {
+        FAILPOINT("slab.off_shelf");
         store_relaxed(cursor, taken);
+    }
     return taken <= h->count ? taken : 0;
 }
 
@@ -275,6 +283,7 @@ begin_for(hshm_allocator *a, const struct claim *claim, size_t alignment, uint32
     const uint64_t skip = align_up(begin, alignment) - begin;
     store_relaxed(&record_of(h, claim->first)->skip, skip);
     store_relaxed(&record_of(h, claim->first)->life, life);
+    FAILPOINT("slab.large_described");
     run_publish(a, claim, SLICE_RUN);
     return (void *)(begin + skip);
 }
@@ -339,7 +348,9 @@ give_large_for(hshm_allocator *a, struct op *op, const struct block_place *place
     run_mend(&a->slab, place->slice, place->found);
     if (!run_keep(a, place->slice, place->found, &claim))
         return allocator_bad_free(a, slice_address(&a->slab, place->slice));
+    FAILPOINT("slab.large_kept_for_slot");
     atomic_store(&op->log->won, 1);
+    FAILPOINT("slab.large_won_for_slot");
     run_unclaim(a, &claim);
     (void)atomic_fetch_add_explicit(&a->slab.root->frees, 1, memory_order_relaxed);
     return HSHM_OK;
@@ -406,6 +417,7 @@ slab_realloc(hshm_allocator *a, void *addr, size_t size)
         return NULL;
     /* In a damaged region the two may overlap. */
     memmove(moved, addr, min_u64(size, place.size));
+    FAILPOINT("slab.realloc_copied");
     (void)hshm_free(a, addr);
     return moved;
 }

@@ -19,6 +19,7 @@
 #include "allocator/page_slab.h"
 #include "base/bits.h"
 #include "base/checked.h"
+#include "base/failpoint.h"
 
 enum { DEAD_THREADS_WORDS = 65536 / WORD_BITS };
 #define ANY_PROCESS UINT64_MAX              /* no word can name it     */
@@ -70,6 +71,7 @@ slab_retire_orphan(hshm_allocator *a, uint64_t slice)
             (own & ~(uint64_t)SLAB_NEWS) != SLAB_IS ||
             !cas_seq_cst(&record->own, &own, SLAB_IS | SLAB_LOCKED | (uint64_t)a->process << 32))
             return false;
+        FAILPOINT("thread.orphan_locked");
         /* Locked: nobody takes from it, and it stays what it is.  It may be another slab than the one looked at before. */
         const uint64_t found = load_acquire(&h->slices[slice]);
         const bool is_sound = slab_record_is_sound(h, slice, found);
@@ -123,8 +125,11 @@ orphan(hshm_allocator *a, uint64_t slice, uint64_t own, hshm_recover_report *rep
     if ((own >> 8 & 0xffffff) != 0)
         (void)atomic_fetch_add_explicit(&h->root->frees, record->left_from - record->left, memory_order_relaxed);
     record->left = record->left_from = 0;
+    FAILPOINT("thread.dead_counted");
     finish_harvest(h, record);
+    FAILPOINT("thread.dead_harvested");
     atomic_store(&record->own, SLAB_IS);
+    FAILPOINT("thread.dead_orphaned");
     report->slabs++;
     shelf_put(h, load_relaxed(&record->class) % h->classes, 0, slice);
     (void)slab_retire_orphan(a, slice);
@@ -165,6 +170,7 @@ free_dead_threads(const struct slab_heap *h, const struct dead_threads *dead, hs
         if ((dead->bits[slot / WORD_BITS] >> slot % WORD_BITS & 1) == 0)
             continue;
         store_release(&h->threads[slot].owner, 0);
+        FAILPOINT("thread.dead_slot_free");
         report->threads++;
     }
 }
@@ -201,9 +207,12 @@ restore_words(const struct slab_heap *h, struct slab_record *record)
         const uint64_t bits = bits_of_the_dead(h, record, word, mask);
         if (bits != 0 || mask != UINT64_MAX)
             page_put_word(h, record, word, bits);
+        FAILPOINT("page.dead_word_put");
     }
     store_release(&record->skip, 0);
+    FAILPOINT("page.dead_home_done");
     store_release(&record->log, 0);
+    FAILPOINT("page.dead_unlogged");
 }
 
 static bool
@@ -269,6 +278,7 @@ drop_large(hshm_allocator *a, const struct block_place *place, uint64_t process)
     uint64_t found = place->found;
     run_mend(&a->slab, place->slice, found);
     (void)cas_seq_cst(&a->slab.slices[place->slice], &found, slice_make(SLICE_CLAIMED, process, 1));
+    FAILPOINT("recover.large_dropped");
 }
 
 /* Nobody else takes from that slab; so if the block is live, the dead one took it. */
@@ -361,6 +371,7 @@ static void
 make_rest(const struct slab_heap *h, uint64_t slice, uint64_t first, uint64_t found)
 {
     (void)cas_seq_cst(&h->slices[slice], &found, slice_make(SLICE_REST, 0, slice - first));
+    FAILPOINT("recover.made_rest");
 }
 
 /* Walk all slices.  `first` and `end` are of the slab or run that the walk is in. */
@@ -434,10 +445,14 @@ slab_recover_process(hshm_allocator *a, uint32_t process, hshm_recover_report *r
 {
     struct dead_threads dead;
     op_recover(a, process, report); /* first: what it held is still its own */
+    FAILPOINT("recover.logs");
     (void)find_dead_threads(&a->slab, process, &dead);
     recover_slices(a, process, &dead, report);
+    FAILPOINT("recover.slices");
     mail_everyone(&a->slab);
+    FAILPOINT("recover.mailed");
     count_slices(&a->slab);
+    FAILPOINT("recover.counted");
     free_dead_threads(&a->slab, &dead, report);
 }
 

@@ -8,6 +8,7 @@
 #include "allocator/names.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 
 _Atomic uint64_t *
 user_slot_at(const hshm_allocator *a, uint64_t off)
@@ -90,11 +91,14 @@ take_into(hshm_allocator *a, size_t size, _Atomic uint64_t *slot)
     if (status != HSHM_OK)
         return status;
     store_release(&op.log->slot, hshm_to_off(a, (const void *)slot));
+    FAILPOINT("slot.named");
     void *block = a->ops.take_for(a, size, &op);
+    FAILPOINT("slot.taken");
     if (block != NULL)
         store_release(slot, user_slot_make(USER_SLOT_FULL, 0, hshm_to_off(a, block)));
     else if (op.is_reserved)
         store_release(slot, USER_SLOT_EMPTY);
+    FAILPOINT("slot.full");
     op_end(a, op.log);
     if (block != NULL)
         return HSHM_OK;
@@ -125,13 +129,17 @@ free_out_of(hshm_allocator *a, _Atomic uint64_t *slot, uint64_t word)
         return status;
     const uint64_t off = user_slot_off(word);
     store_release(&op.log->slot, hshm_to_off(a, (const void *)slot));
+    FAILPOINT("slot.free_named");
     if (!cas_seq_cst(slot, &word, user_slot_make(USER_SLOT_CLAIMED, op.id, off))) {
         op_end(a, op.log);
         return was_faster(a, "hshm_free_from", slot);
     }
+    FAILPOINT("slot.claimed");
     op_log_free(a, op.log, off);
     status = a->ops.give_for(a, &op, hshm_to_addr(a, off));
+    FAILPOINT("slot.given");
     store_release(slot, status == HSHM_OK ? USER_SLOT_EMPTY : word);
+    FAILPOINT("slot.emptied");
     op_end(a, op.log);
     return status;
 }
@@ -171,7 +179,9 @@ move_between(hshm_allocator *a, _Atomic uint64_t *from, uint64_t word, _Atomic u
     const uint64_t off = user_slot_off(word);
     uint64_t empty = USER_SLOT_EMPTY;
     store_release(&op.log->to, hshm_to_off(a, (const void *)to));
+    FAILPOINT("slot.move_to_named");
     store_release(&op.log->slot, hshm_to_off(a, (const void *)from));
+    FAILPOINT("slot.move_named");
     _Atomic uint64_t *lost = NULL;
     if (!cas_seq_cst(to, &empty, user_slot_make(USER_SLOT_RESERVED, op.id, off))) {
         lost = to;
@@ -179,8 +189,11 @@ move_between(hshm_allocator *a, _Atomic uint64_t *from, uint64_t word, _Atomic u
         store_release(to, USER_SLOT_EMPTY);
         lost = from;
     } else {
+        FAILPOINT("slot.move_claimed");
         store_release(to, user_slot_make(USER_SLOT_FULL, 0, off));
+        FAILPOINT("slot.move_there");
         store_release(from, USER_SLOT_EMPTY);
+        FAILPOINT("slot.moved");
     }
     op_end(a, op.log);
     return lost == NULL ? HSHM_OK : was_faster(a, "hshm_move", lost);

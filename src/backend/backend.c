@@ -19,6 +19,7 @@
 #include "backend/members.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "sync/clock.h"
 
 /* Adding a kind: its file, a line here, a number in hshm/backend.h, a row in the conformance tests. */
@@ -205,8 +206,10 @@ create_once(const struct backend_ops *ops, hshm_backend_id id, const struct crea
         region.commit = request->options.commit;
         format_region(&region, id, &request->options);
         set_members(&region, sizeof(struct region_header), request->options.slots);
+        FAILPOINT("region.formatted");
         status = members_found(&region);
     }
+    FAILPOINT("region.founded");
     if (status == HSHM_OK && ops->publish != NULL) {
         status = ops->publish(&region);
         if (status != HSHM_OK)
@@ -216,6 +219,7 @@ create_once(const struct backend_ops *ops, hshm_backend_id id, const struct crea
         forget(&region);
         return status;
     }
+    FAILPOINT("region.named");
     region.in_use = true;
     *ret_region = region;
     return HSHM_OK;

@@ -28,6 +28,7 @@
 
 #include "backend/file_region.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "sync/clock.h"
 #include "sync/fork_guard.h"
 
@@ -105,8 +106,10 @@ fill_slot(struct region_slot *slot)
     store_relaxed(&slot->log, 0);
     memset(slot->command, 0, sizeof slot->command);
     (void)snprintf(slot->command, sizeof slot->command, "%s", program_invocation_short_name);
+    FAILPOINT("members.slot_described");
     /* Pairs with the acquire in whoever shows slots to people: they see the lines above with it. */
     store_release(&slot->state, SLOT_TAKEN);
+    FAILPOINT("members.slot_taken");
 }
 
 /*
@@ -220,6 +223,7 @@ settle(struct region *region, int lock_fd, uint32_t slot)
                     "cannot map the page that holds the lock on %s: %s; raise `ulimit -v` or "
                     "vm.max_map_count",
                     region_name(region).s, errno_text(error));
+    FAILPOINT("members.life_held");
     if (slot != NO_SLOT) {
         region->inherited = load_acquire(&region->slots[slot].state) != SLOT_FREE;
         fill_slot(&region->slots[slot]);
@@ -234,14 +238,17 @@ join_through(struct region *region, int lock_fd, bool named)
 {
     uint32_t slot = NO_SLOT;
     hshm_status status = named ? take_gate(region, lock_fd) : HSHM_OK;
+    FAILPOINT("members.gate_held");
     if (status == HSHM_OK)
         status = lock_place(region, lock_fd, &slot);
+    FAILPOINT("members.place_locked");
     if (status == HSHM_OK && named && !region->ops->still_named(region))
         status = fail(HSHM_E_NOTFOUND, "%s was removed while this process attached", region_name(region).s);
     if (status == HSHM_OK)
         status = settle(region, lock_fd, slot);
     if (named)
         life_unlock(lock_fd, LOCK_GATE_OFF, LOCK_BYTES);
+    FAILPOINT("members.joined");
     return status;
 }
 
@@ -254,8 +261,10 @@ give_slot(struct region *region)
         if (!region->inherited)
             store_release(&region->slots[region->slot].state, SLOT_FREE);
         region->slot = NO_SLOT;
+        FAILPOINT("members.slot_free");
     }
     life_drop(&region->life);
+    FAILPOINT("members.left");
 }
 
 /*
@@ -335,6 +344,7 @@ members_fork_prepare(struct region *region)
         heir->status = open_failed(region, errno);
     else
         heir->status = lock_place(region, heir->fd, &heir->slot);
+    FAILPOINT("members.fork_place_locked");
 }
 
 /* If there is no child after all, this was the last reference, and the lock goes with it. */
@@ -356,6 +366,7 @@ members_fork_child(struct region *region)
     hshm_status status = region->heir.status;
     if (status == HSHM_OK && region->heir.fd >= 0)
         status = settle(region, region->heir.fd, region->heir.slot);
+    FAILPOINT("members.fork_settled");
     members_fork_parent(region);
     return status;
 }
@@ -406,9 +417,11 @@ members_leave(struct region *region)
     const bool written = region->in_use && region->ops->sync(region) == HSHM_OK;
     fork_guard_enter();
     const int gate_fd = close_gate(region);
+    FAILPOINT("members.gate_shut");
     if (gate_fd >= 0 && written && is_last(region, gate_fd) && region->ops->sync(region) == HSHM_OK) {
         /* A power loss before the second sync finds the flag still down: safe. */
         store_release(&region_header(region)->clean, 1);
+        FAILPOINT("members.clean");
         (void)region->ops->sync(region);
     }
     give_slot(region);
@@ -427,8 +440,10 @@ members_seize(struct region *region, uint32_t slot)
     fork_guard_enter();
     const int fd = region_reopen(region, O_RDWR);
     if (fd >= 0 && life_lock(fd, LOCK_EXCLUSIVE, slot_lock_off(slot), sizeof(struct region_slot)) == 0 &&
-        load_acquire(&region->slots[slot].state) == SLOT_TAKEN)
+        load_acquire(&region->slots[slot].state) == SLOT_TAKEN) {
+        FAILPOINT("members.seized");
         return fd;
+    }
     if (fd >= 0)
         (void)close(fd);
     fork_guard_leave();
@@ -439,6 +454,7 @@ void
 members_bury(struct region *region, uint32_t slot, int ticket)
 {
     store_release(&region->slots[slot].state, SLOT_FREE);
+    FAILPOINT("members.buried");
     (void)close(ticket);
     fork_guard_leave();
 }

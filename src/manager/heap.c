@@ -12,6 +12,7 @@
 #include "backend/members.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "manager/manager.h"
 #include "sync/pages.h"
 
@@ -199,8 +200,11 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
         free(a);
         return status;
     }
+    FAILPOINT("heap.begun");
     describe(header, a);
+    FAILPOINT("heap.described");
     region_publish(header);
+    FAILPOINT("heap.published");
     *ret_allocator = a;
     return HSHM_OK;
 }
@@ -227,6 +231,7 @@ recover_inherited(hshm_allocator *a, struct region *region)
 {
     if (region->inherited && a->ops.recover != NULL)
         a->ops.recover(a, region->slot, &(hshm_recover_report){ 0 });
+    FAILPOINT("heap.opened");
     region->inherited = false;
 }
 
