@@ -37,7 +37,7 @@ found_heap(void *arg)
     struct cast *cast = arg;
     hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
     hshm_allocator *heap = NULL;
-    options.slots = SLOTS;
+    options.slots = cast->slots != 0 ? cast->slots : SLOTS;
     options.commit = cast->lazy ? HSHM_COMMIT_LAZY : HSHM_COMMIT_RESERVE;
     assert_ok(hshm_backend_create(NULL, 1, cast->backend, cast->size, cast->url, &options, NULL));
     assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, cast->kind, sizeof(struct user_slots), NULL,
@@ -99,7 +99,7 @@ choose_huge(struct victim *v)
     return true;
 }
 
-static bool
+bool
 choose_any(struct victim *v)
 {
     v->size = any_size(&v->w);
@@ -283,7 +283,7 @@ settle_resized(struct victim *v)
 
 /* ---- the heap as a whole ---- */
 
-static bool
+bool
 choose_trim(struct victim *v)
 {
     work(&v->w, 20);
@@ -311,7 +311,7 @@ run_unregister(struct victim *v)
     assert_ok(hshm_allocator_unregister(NULL, (hshm_allocator_id){ 1, 0 }));
 }
 
-static void
+void
 attach_to(struct victim *v)
 {
     hshm_allocator *heap = attach_heap(NULL, v->cast->backend, v->cast->url, 0);
@@ -342,14 +342,14 @@ run_fork(struct victim *v)
 
 /* ---- blocks in slots ---- */
 
-static hshm_slot *
+hshm_slot *
 slot_at(const struct victim *v, size_t i)
 {
     struct user_slots *slots = hshm_allocator_custom_header(v->w.heap, NULL);
     return &slots->slots[i];
 }
 
-static void
+void
 empty_slot(const struct victim *v, size_t i)
 {
     if (hshm_slot_load(slot_at(v, i)) != HSHM_OFF_NULL)
@@ -693,9 +693,13 @@ const size_t call_count = sizeof calls / sizeof calls[0];
 /* ---- its life ---- */
 
 static void
-run_stepped_call(struct victim *v)
+run_watched_call(struct victim *v)
 {
     struct cast *cast = v->cast;
+    if (cast->watch_call != NULL) {
+        cast->watch_call(v);
+        return;
+    }
     if (cast->by_ptrace) {
         stepping_begin();
         cast->call->run(v);
@@ -752,7 +756,7 @@ one_round(struct victim *v)
         let_another_free(v);
     if (call->detached || call->choose(v)) {
         ledger->news += call->exact ? 0 : may_be_lost(v);
-        run_stepped_call(v);
+        run_watched_call(v);
         if (call->settle != NULL)
             call->settle(v);
     }
@@ -770,10 +774,11 @@ live_as_heir(void *arg)
 {
     struct cast *cast = arg;
     struct victim v = { .cast = cast };
-    trap_line_serve(&cast->line);
+    if (cast->watch_call == NULL)
+        trap_line_serve(&cast->line);
     if (!cast->call->detached)
         attach_to(&v);
-    run_stepped_call(&v);
+    run_watched_call(&v);
 }
 
 void
@@ -782,7 +787,8 @@ live_as_victim(void *arg)
     static struct mate mate;
     struct cast *cast = arg;
     struct victim v = { .cast = cast };
-    trap_line_serve(&cast->line);
+    if (cast->watch_call == NULL)
+        trap_line_serve(&cast->line);
     if (!cast->call->detached) {
         pthread_t thread;
         attach_to(&v);

@@ -43,6 +43,9 @@ struct cast {
     char name[64], url[96];
     uint64_t seed;
     bool by_ptrace;
+    uint32_t slots; /* that the region has; 0 = a few */
+    /* Instead of stepping through the call, with whatever else is to be noticed of it; NULL: it is stepped. */
+    void (*watch_call)(struct victim *victim);
     struct trap_line line;
     struct step founded;
     struct ledger ledger;
@@ -61,6 +64,14 @@ struct victim {
 enum { HEIR_RECOVERS, HEIR_ATTACHES, HEIR_CALLS };
 extern const struct call heir_calls[HEIR_CALLS];
 void live_as_heir(void *cast);
+
+/* Begin to work on the cast's heap, where the victim is not attached yet. */
+void attach_to(struct victim *victim);
+/* Random sizes and blocks for a call to be about; false: not this time. */
+bool choose_any(struct victim *victim);
+bool choose_trim(struct victim *victim);
+hshm_slot *slot_at(const struct victim *victim, size_t i);
+void empty_slot(const struct victim *victim, size_t i);
 
 /* The founder's life, and the victim's, for child_start() and stepped_life(). */
 int found_heap(void *cast);

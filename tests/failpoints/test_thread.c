@@ -1,0 +1,13 @@
+/*
+ * test_thread.c - processes that work on a ThreadLocal heap, killed and stopped at each failpoint.
+ *
+ * labels: no-asan no-tsan
+ * (hundreds of processes, each of which is forked from a test with a sanitizer in it, take minutes)
+ */
+#include "failpoints.h"
+
+int
+main(void)
+{
+    return failpoints_main("failpoints.thread", HSHM_ALLOCATOR_THREAD_LOCAL);
+}
