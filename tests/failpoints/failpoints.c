@@ -4,6 +4,7 @@
 #include "failpoints.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,6 +165,22 @@ find_all(void)
     }
 }
 
+/* docs/design.md says what a kill there leaves. */
+static void
+assert_told(const struct failpoint *point)
+{
+    static char text[256 << 10];
+    char name[64];
+    FILE *file = text[0] == '\0' ? fopen(HSHM_SOURCE_DIR "/docs/design.md", "re") : NULL;
+    if (file != NULL) {
+        (void)fread(text, 1, sizeof text - 1, file);
+        (void)fclose(file);
+    }
+    (void)snprintf(name, sizeof name, "`%s`", point->name);
+    if (strstr(text, name) == NULL)
+        fail_msg("docs/design.md does not tell of %s", name);
+}
+
 static void
 each_failpoint_is_come_by(void **state)
 {
@@ -175,6 +192,7 @@ each_failpoint_is_come_by(void **state)
         if (!is_wanted(i))
             continue;
         count++;
+        assert_told(point);
         if (all.points[i].count == 0)
             print_error("%s (%s:%u): nobody came by\n", point->name, point->file, point->line);
     }

@@ -141,6 +141,8 @@ attach_once_more(const struct other *o)
                   o->all->gate_is_shut ? HSHM_E_BUSY : HSHM_OK);
     DO(o, "detach");
     hshm_manager_destroy(manager);
+    DO(o, "remove");
+    assert_status(hshm_backend_remove(cast->backend, cast->url), HSHM_E_BUSY);
 }
 
 static void

@@ -283,12 +283,9 @@ static void
 run_at_home(bool at_home)
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return;
-    for (size_t cpu = 1; cpu < CPU_SETSIZE && at_home; cpu++)
-        CPU_CLR(cpu, &set);
-    if (!at_home)
-        CPU_CLR(0, &set);
+    CPU_ZERO(&set);
+    for (size_t cpu = at_home ? 0 : 1; cpu < (at_home ? 1 : CPU_SETSIZE); cpu++)
+        CPU_SET(cpu, &set);
     (void)sched_setaffinity(0, sizeof set, &set); /* where it may not be, it stays */
 }
 

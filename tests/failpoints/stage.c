@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,10 +56,27 @@ struct stage {
     pid_t founder;
 };
 
+/* A child's begin: it ends with the test, and is on the same processor each time, as where that is decides which way blocks take. */
+static void
+begin_child(uint64_t seed)
+{
+    cpu_set_t set;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return;
+    uint64_t skip = seed % (uint64_t)CPU_COUNT(&set);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &set) && skip-- != 0)
+            CPU_CLR(cpu, &set);
+    }
+    (void)sched_setaffinity(0, sizeof set, &set);
+}
+
 static int
 run_founder(void *arg)
 {
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const struct cast *cast = arg;
+    begin_child(cast->seed >> 8);
     return found_heap(arg);
 }
 
@@ -130,7 +148,7 @@ static int
 run_victim(void *arg)
 {
     struct cast *cast = arg;
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    begin_child(cast->seed >> 16);
     (void)(is_heirs(cast->call) ? live_as_heir : live_as_victim)(cast);
     return 0;
 }
@@ -371,7 +389,7 @@ static int
 hold_a_log(void *arg)
 {
     const struct holder *holder = arg;
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    begin_child(holder->cast->seed);
     hshm_allocator *heap = attach_heap(NULL, holder->cast->backend, holder->cast->url, 0);
     hshm_slot *slot = hshm_calloc(heap, 1, sizeof *slot);
     assert_non_null(slot);
