@@ -15,7 +15,7 @@
  *
  * Not for MALLOC heaps, whose blocks lie outside the region, nor in regions below 64 KiB.  Threads: safe.  Signals: not safe.  No call waits for another
  * process, unless as many operations as the heap has logs for (4 below 1 MiB, 16 below 16 MiB, else 64)
- * are in flight at once.
+ * are in flight at once, and then a second at most.
  */
 #ifndef HSHM_SLOT_H
 #define HSHM_SLOT_H
