@@ -107,7 +107,7 @@ choose_any(struct victim *v)
     return true;
 }
 
-static void
+void
 run_malloc(struct victim *v)
 {
     v->block = hshm_malloc(v->w.heap, v->size);
@@ -265,13 +265,13 @@ choose_resize_any(struct victim *v)
     return choose_held(v, PART_VICTIM, 1, v->w.slice * 8) && choose_resize(v, any_size(&v->w) + 1);
 }
 
-static void
+void
 run_realloc(struct victim *v)
 {
     v->block = hshm_realloc(v->w.heap, v->block, v->size);
 }
 
-static void
+void
 settle_resized(struct victim *v)
 {
     struct ledger *ledger = v->w.ledger;

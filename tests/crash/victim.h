@@ -67,9 +67,12 @@ void live_as_heir(void *cast);
 
 /* Begin to work on the cast's heap, where the victim is not attached yet. */
 void attach_to(struct victim *victim);
-/* Random sizes and blocks for a call to be about; false: not this time. */
+/* Parts of `calls`. */
 bool choose_any(struct victim *victim);
 bool choose_trim(struct victim *victim);
+void run_malloc(struct victim *victim);
+void run_realloc(struct victim *victim);
+void settle_resized(struct victim *victim);
 hshm_slot *slot_at(const struct victim *victim, size_t i);
 void empty_slot(const struct victim *victim, size_t i);
 

@@ -40,6 +40,13 @@ run_last_detach(struct victim *v)
     assert_ok(hshm_backend_detach(NULL, 1));
 }
 
+static void
+run_squeeze(struct victim *v)
+{
+    const hshm_status status = hshm_trim(v->w.heap, 0, NULL);
+    assert_true(status == HSHM_OK || status == HSHM_E_NOTSUP);
+}
+
 /* ---- threads and children ---- */
 
 /* Another thread works, and waits for the call: its end. */
@@ -109,35 +116,50 @@ run_rewind(struct victim *v)
     assert_ok(hshm_stack_rewind(v->w.heap, mark));
 }
 
+/* Its block is what the call is about. */
+static void
+make_subject(struct victim *v, void *block, size_t size)
+{
+    v->block = block;
+    v->size = size;
+    v->w.ledger->subject = (struct held){ hshm_to_off(v->w.heap, block), size, 1 };
+    fill_held(block, size, 1);
+}
+
 static bool
 choose_two_granules(struct victim *v)
 {
-    v->size = 40;
-    note_block(&v->w, hshm_malloc(v->w.heap, v->size), v->size);
-    struct held *held = pick_block(&v->w, PART_VICTIM, 33, 49);
-    if (held == NULL)
+    void *block = hshm_malloc(v->w.heap, 20);
+    if (block == NULL)
         return false;
-    v->w.ledger->subject = *held;
-    held->off = 0;
-    v->block = hshm_to_addr(v->w.heap, v->w.ledger->subject.off);
+    make_subject(v, block, 20);
     v->size = 10;
     v->w.ledger->keeps = 8;
     return true;
 }
 
-static void
-run_shrink(struct victim *v)
-{
-    v->block = hshm_realloc(v->w.heap, v->block, v->size);
-    assert_non_null(v->block);
-}
+/* ---- a run that grows, and meets another one ---- */
 
-/* It is a small block from now on, with the bytes that it kept; and goes. */
-static void
-settle_shrunk(struct victim *v)
+static bool
+choose_too_little_room(struct victim *v)
 {
-    assert_true(is_whole(v->block, &v->w.ledger->subject, v->w.ledger->keeps));
-    assert_ok(hshm_free(v->w.heap, v->block));
+    hshm_allocator *heap = v->w.heap;
+    const size_t size = (size_t)(9 * v->w.slice);
+    unsigned char *blocks[3];
+    run_squeeze(v);
+    for (size_t i = 0; i < 3; i++)
+        blocks[i] = hshm_malloc(heap, size);
+    const bool are_neighbours = blocks[0] != NULL && blocks[1] == blocks[0] + size && blocks[2] == blocks[1] + size;
+    assert_ok(hshm_free(heap, blocks[1]));
+    if (!are_neighbours)
+        assert_ok(hshm_free(heap, blocks[0]));
+    else
+        make_subject(v, blocks[0], size);
+    note_block(&v->w, blocks[2], size);
+    run_squeeze(v);
+    v->w.ledger->keeps = size;
+    v->size = 2 * size + 1;
+    return are_neighbours;
 }
 
 /* ---- slots ---- */
@@ -198,13 +220,6 @@ choose_given(struct victim *v)
     assert_int_equal(pthread_create(&giver.thread, NULL, give_from_slot, &giver), 0);
     step_wait(&giver.gave, 1);
     return true;
-}
-
-static void
-run_squeeze(struct victim *v)
-{
-    const hshm_status status = hshm_trim(v->w.heap, 0, NULL);
-    assert_true(status == HSHM_OK || status == HSHM_E_NOTSUP);
 }
 
 static void
@@ -270,12 +285,8 @@ free_all_but_one(struct victim *v, struct mixed *m)
         else
             assert_ok(hshm_free(heap, m->blocks[i]));
     }
-    v->block = last;
-    v->size = MIXED_SIZE;
-    if (last == NULL)
-        return;
-    v->w.ledger->subject = (struct held){ hshm_to_off(heap, last), v->size, 1 };
-    fill_held(last, v->size, 1);
+    if (last != NULL)
+        make_subject(v, last, MIXED_SIZE);
 }
 
 /* In a region with one shard, slabs are at home on processor 0, and nowhere else. */
@@ -299,12 +310,6 @@ choose_away(struct victim *v)
 }
 
 static void
-run_take(struct victim *v)
-{
-    v->block = hshm_malloc(v->w.heap, v->size);
-}
-
-static void
 settle_taken(struct victim *v)
 {
     note_block(&v->w, v->block, v->size);
@@ -323,6 +328,7 @@ choose_mixed(struct victim *v)
             break;
         mixed.blocks[mixed.count] = block;
     }
+    v->block = NULL;
     mixed.slab = whole_slab(v->w.heap, &mixed);
     free_all_but_one(v, &mixed);
     return v->block != NULL;
@@ -384,8 +390,8 @@ const struct call script_calls[] = {
       .news = 1,
       .rounds = FEW,
       .choose = choose_two_granules,
-      .run = run_shrink,
-      .settle = settle_shrunk },
+      .run = run_realloc,
+      .settle = settle_resized },
     { .name = "free a large block from a slot",
       .stack = true,
       .slabs = true,
@@ -393,6 +399,13 @@ const struct call script_calls[] = {
       .rounds = FEW,
       .choose = choose_large_in_slot,
       .run = run_free_from_slot },
+    { .name = "grow into another one",
+      .slabs = true,
+      .news = 1,
+      .rounds = FEW,
+      .choose = choose_too_little_room,
+      .run = run_realloc,
+      .settle = settle_resized },
     { .name = "see a block that is being freed from a slot",
       .slabs = true,
       .rounds = FEW,
@@ -404,7 +417,7 @@ const struct call script_calls[] = {
       .news = 1,
       .rounds = MANY,
       .choose = choose_away,
-      .run = run_take,
+      .run = run_malloc,
       .settle = settle_taken },
     { .name = CALL_MIXED, .slabs = true, .rounds = FEW, .choose = choose_mixed, .run = run_free_and_squeeze },
     { .name = CALL_TAKEN_LATE,
