@@ -221,6 +221,18 @@ tell(const struct scene *scene, const struct failpoint *point, uint32_t nth, con
     fail();
 }
 
+/* The heap is judged once more, if that is worth it. */
+static const char *
+end_scene(struct stage *stage, struct tally *tally, bool judge, const char *wrong)
+{
+    end_founder(stage);
+    if (judge)
+        wrong = judge_heap(stage);
+    stage_clear(stage);
+    assert_int_equal(munmap(tally, sizeof *tally), 0);
+    return wrong;
+}
+
 /* What a dead creator left can be replaced. */
 static const char *
 create_again(const struct stage *stage)
@@ -261,11 +273,7 @@ scene_kill(const struct scene *scene, const struct failpoint *point, uint32_t nt
         const char *others_say = others_go(stage.others, pids);
         wrong = wrong != NULL ? wrong : others_say;
     }
-    end_founder(&stage);
-    if (reached && wrong == NULL)
-        wrong = judge_heap(&stage);
-    stage_clear(&stage);
-    assert_int_equal(munmap(tally, sizeof *tally), 0);
+    wrong = end_scene(&stage, tally, reached && wrong == NULL, wrong);
     if (wrong != NULL)
         tell(scene, point, nth, "killed", wrong);
     return reached;
@@ -366,11 +374,7 @@ scene_stop(const struct scene *scene, const struct failpoint *point, uint32_t nt
                 wrong = "it did not come by, and its call failed";
         }
     }
-    end_founder(&stage);
-    if (reached && wrong == NULL)
-        wrong = judge_heap(&stage);
-    stage_clear(&stage);
-    assert_int_equal(munmap(tally, sizeof *tally), 0);
+    wrong = end_scene(&stage, tally, reached && wrong == NULL, wrong);
     if (wrong != NULL)
         tell(scene, point, nth, "stopped", wrong);
     return reached;
