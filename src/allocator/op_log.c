@@ -250,6 +250,8 @@ finish(hshm_allocator *a, uint32_t id, uint64_t process)
         FAILPOINT("log.undone_after_death");
         (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
     } else if (stands_in(word, USER_SLOT_CLAIMED, id)) {
+        if (load_relaxed(&log->block) == 0) /* who recovers after us has to know whether somebody saw this free */
+            op_log_free(a, log, hshm_to_off(a, block));
         a->ops.finish_give(a, log, process, block);
         FAILPOINT("log.given_after_death");
         (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);

@@ -13,6 +13,7 @@
  *     4. the block is freed
  *     5. the slot: EMPTY                                     nothing
  * Only from 3 on do others say that they saw the block free: earlier, it may have been another free that they saw.
+ * So recovery does 3 itself, if it was not done: it may be killed, too, and others take the block that it freed.
  * Moving: as both, without 3; CLAIMED decides.
  *
  * "Was it taken" must have an answer although others take and free, too:
