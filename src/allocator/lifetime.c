@@ -18,6 +18,7 @@
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 
 enum { LOOKED_AT_ONCE = 1024 /* slices, for a slab with free blocks, before a new one is made */ };
 
@@ -72,6 +73,7 @@ take_from(hshm_allocator *a, uint64_t slice)
         if (op_any_frees(a))
             slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
         (void)atomic_fetch_and(&bits_of(record)[word], ~(bits & -bits));
+        FAILPOINT("life.taken");
         return h->data + off;
     }
     return NULL;
@@ -185,6 +187,7 @@ lifetime_give(hshm_allocator *a, const struct block_place *place)
     const uint64_t bit = UINT64_C(1) << place->block % WORD_BITS;
     if ((atomic_fetch_or(&bits_of(place->record)[place->block / WORD_BITS], bit) & bit) != 0)
         return false;
+    FAILPOINT("life.given");
     (void)atomic_fetch_add_explicit(&a->slab.root->frees, 1, memory_order_relaxed);
     return true;
 }
@@ -227,6 +230,7 @@ lifetime_end_of(hshm_allocator *a, uint64_t slice, uint64_t found, uint64_t proc
     /* Who was freeing one of them for a slot need not any more. */
     if (op_any_frees(a))
         slab_acknowledge(a, slice, found, OP_ANYONES_TAKEN);
+    FAILPOINT("life.ends");
     if (!run_free(a, slice, found))
         return true; /* the block was just being freed */
     (void)atomic_fetch_add_explicit(&h->root->frees, live, memory_order_relaxed);

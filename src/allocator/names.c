@@ -17,6 +17,7 @@
 #include "allocator/user_slot.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "sync/clock.h"
 
 enum { PATIENCE_MS = 1000, READS_MAX = 1000 };
@@ -129,8 +130,10 @@ try_lock(hshm_allocator *a)
 static hshm_status
 lock_names(hshm_allocator *a, const char *call)
 {
-    if (LIKELY(try_lock(a)))
+    if (LIKELY(try_lock(a))) {
+        FAILPOINT("names.locked");
         return HSHM_OK;
+    }
     op_recover_dead(a);
     struct wait wait = wait_begin(PATIENCE_MS);
     do {
@@ -199,7 +202,9 @@ make(hshm_allocator *a, const char *call, const char *name, const struct spelled
     for (size_t i = 0; i < NAME_WORDS; i++)
         store_release(&room->name[i], spelled->words[i]);
     store_release(&room->slot, slot);
+    FAILPOINT("names.written");
     store_release(&room->state, next_state(load_relaxed(&room->state), NAME_LIVE));
+    FAILPOINT("names.made");
     return HSHM_OK;
 }
 
@@ -314,6 +319,7 @@ hshm_name_remove(hshm_allocator *a, const char *name)
     status = found.entry == NULL ? no_such_name(a, call, name) : settle(a, call, name, found.entry);
     if (status == HSHM_OK)
         store_release(&found.entry->state, next_state(found.state, NAME_GONE));
+    FAILPOINT("names.gone");
     unlock_names(a);
     return status;
 }

@@ -23,6 +23,7 @@
 #include "allocator/allocator.h"
 #include "allocator/thread_slabs.h"
 #include "allocator/user_slot.h"
+#include "base/failpoint.h"
 
 /* This comes before all that follows, for who recovers us: what a kill leaves is a prefix of the stores as they stand. */
 #define NEXT_STEP() atomic_signal_fence(memory_order_seq_cst)
@@ -48,16 +49,20 @@ thread_allocate_to(hshm_allocator *a, size_t size, hshm_slot *slot)
     const uint64_t off = (uintptr_t)bin->base + which * bin->size - (uintptr_t)a->view.base;
     uint64_t empty = USER_SLOT_EMPTY;
     store_release(&heap->shared->log, at);
+    FAILPOINT("thread.own_logged");
     if (UNLIKELY(!cas_seq_cst(word, &empty, user_slot_of_block(off) + heap->reserves))) {
         store_release(&heap->shared->log, 0);
         return user_slot_allocate(a, size, slot);
     }
     const uint64_t rest = ready & (ready - 1);
     bin->ready = rest;
+    FAILPOINT("thread.own_reserved");
     NEXT_STEP();
     hshm_inline_clear(bin->word, ready ^ rest);
+    FAILPOINT("thread.own_taken");
     NEXT_STEP();
     store_release(word, user_slot_of_block(off) + USER_SLOT_FULL);
+    FAILPOINT("thread.own_full");
     store_release(&heap->shared->log, 0);
     return HSHM_OK;
 }
@@ -95,11 +100,14 @@ thread_free_from(hshm_allocator *a, hshm_slot *slot)
         store_release(log, 0);
         return user_slot_free(a, slot);
     }
+    FAILPOINT("thread.own_claimed");
     NEXT_STEP();
     if (UNLIKELY(hshm_inline_set(hshm_inline_word(record, block), block)))
         return was_free(a, slot, before, log);
+    FAILPOINT("thread.own_given");
     NEXT_STEP();
     store_release(word, USER_SLOT_EMPTY);
+    FAILPOINT("thread.own_empty");
     store_release(log, 0);
     return UNLIKELY(--record->left == 0) ? a->ops.settle(a, addr) : HSHM_OK;
 }

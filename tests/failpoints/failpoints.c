@@ -54,7 +54,8 @@ belongs(const struct failpoint *point)
         return all.kind == HSHM_ALLOCATOR_THREAD_LOCAL;
     if (begins_with(name, "page."))
         return all.kind == HSHM_ALLOCATOR_SCALABLE_PAGE;
-    if (begins_with(name, "run.") || begins_with(name, "slab.") || begins_with(name, "recover."))
+    if (begins_with(name, "run.") || begins_with(name, "slab.") || begins_with(name, "recover.") ||
+        begins_with(name, "life."))
         return all.kind != HSHM_ALLOCATOR_STACK;
     return true;
 }
@@ -118,7 +119,7 @@ static bool
 suits(const struct call *call, unsigned place)
 {
     const bool is_of_words = is_call(call, CALL_MIXED) || is_call(call, CALL_TAKEN_LATE);
-    if (is_of_words != (place == PLACE_MIDDLE) || (place == PLACE_LAZY && !is_call(call, "trim")))
+    if (is_of_words != (place == PLACE_MIDDLE) || (place == PLACE_LAZY && !is_call(call, "trim") && !call->large))
         return false;
     return (all.kind == HSHM_ALLOCATOR_STACK ? call->stack : call->slabs) && !call->by_ptrace;
 }

@@ -94,6 +94,45 @@ use_slots(struct other *o)
     assert_ok(hshm_free(heap, slots));
 }
 
+/* Only while the stopped one is changing names: then for a second, and that is the answer. */
+static bool
+has_changed(const struct other *o, hshm_status status)
+{
+    const bool is_locked = atomic_load(&o->w.heap->op_table->names_lock) != 0;
+    return status == HSHM_OK || (status == HSHM_E_BUSY && o->all->is_stopped && is_locked);
+}
+
+static void
+use_names(struct other *o)
+{
+    hshm_allocator *heap = o->w.heap;
+    void *block = hshm_malloc(heap, 10);
+    void *found = NULL;
+    char name[16];
+    (void)snprintf(name, sizeof name, "other %u", o->number);
+    DO(o, "name_set, name_get, name_remove");
+    const hshm_status status = block == NULL ? HSHM_E_NOMEM : hshm_name_set(heap, name, block);
+    if (status == HSHM_OK) {
+        assert_ok(hshm_name_get(heap, name, &found));
+        assert_ptr_equal(found, block);
+        assert_true(has_changed(o, hshm_name_remove(heap, name)));
+    } else if (block != NULL) {
+        assert_true(has_changed(o, status));
+        assert_status(hshm_name_get(heap, name, &found), HSHM_E_NOTFOUND);
+    }
+    assert_ok(hshm_free(heap, block));
+}
+
+/* Their slabs nobody else takes from. */
+static void
+use_own(struct other *o)
+{
+    hshm_allocator *heap = o->w.heap;
+    DO(o, "malloc_lifetime");
+    for (int i = 0; i < SLOT_ROUNDS && cuts_slabs(o->all->cast->kind); i++)
+        assert_ok(hshm_free(heap, hshm_malloc_lifetime(heap, any_size(&o->w), HSHM_LIFETIME_PROCESS)));
+}
+
 /* What free_from() answers where a slot is not full. */
 static bool
 is_answer(const struct others *all, enum user_slot_state state, hshm_status status)
@@ -235,6 +274,8 @@ do_everything(struct other *o)
     free_theirs(o);
     look_at_slots(o);
     use_slots(o);
+    use_names(o);
+    use_own(o);
     trim_and_recover(o);
     end_a_thread(o);
     if (o->number == 2)
