@@ -20,6 +20,8 @@
 enum {
     CALLS_MAX = 48,
     FAILURES_MAX = 5,  /* then it is known well enough               */
+    PAIRS = 3,         /* of victims, in each sweep                       */
+    BURST = 60,        /* so many instructions of one, before the other's */
     HEIRS_ONE_IN = 100 /* images: so often an heir goes on with one  */
 };
 
@@ -38,6 +40,8 @@ static const struct place places[] = {
     { "file 256K", HSHM_BACKEND_POSIX_MMAP, 256 << 10, false, 1 },
     { "shm 16M", HSHM_BACKEND_POSIX_SHM_MMAP, 16 << 20, true, 4 },
 };
+/* Rows of figures: calls, then what heirs do, then two calls at once. */
+enum { ROW_PAIRS = CALLS_MAX + HEIR_CALLS, ROWS };
 enum { PLACES = sizeof places / sizeof places[0], PLACE_LARGE = PLACES - 1 };
 
 struct figures {
@@ -52,7 +56,7 @@ struct run {
     uint64_t seed, random;
     struct judge *judges[PLACES];
     struct hash_set seen;
-    struct figures figures[CALLS_MAX + HEIR_CALLS];
+    struct figures figures[ROWS];
     uint64_t failures;
 };
 
@@ -62,6 +66,7 @@ struct scene {
     size_t place;
     size_t row; /* of figures */
     struct cast *cast;
+    struct cast *other; /* of a second victim; or NULL */
     struct watch watch;
     bool has_heir; /* it is one, or had one: they come to most of the images otherwise */
 };
@@ -74,8 +79,9 @@ static void
 tell_failure(const struct scene *scene, enum verdict verdict)
 {
     const struct cast *cast = scene->cast;
-    print_error("%s, %s, step %lu, in %s: %s (HSHM_TEST_SEED=%" PRIu64 ")\n",
+    print_error("%s, %s%s%s, step %lu, in %s: %s (HSHM_TEST_SEED=%" PRIu64 ")\n",
                 verdict == VERDICT_HANGS ? "a hang" : "not as promised", cast->call->name,
+                scene->other != NULL ? " beside " : "", scene->other != NULL ? scene->other->call->name : "",
                 (unsigned long)cast->line.steps, places[scene->place].name, "see above", scene->run->seed);
 }
 
@@ -90,8 +96,8 @@ look_at_image(struct scene *scene)
     if (!hash_set_add(&run->seen, watch_hash(&scene->watch)))
         return;
     figures->images[scene->place]++;
-    const enum verdict verdict =
-        judge_image(run->judges[scene->place], &scene->watch.file, &scene->cast->ledger, &leak);
+    const enum verdict verdict = judge_image(run->judges[scene->place], &scene->watch.file, &scene->cast->ledger,
+                                             scene->other != NULL ? &scene->other->ledger : NULL, &leak);
     figures->leak = leak > figures->leak ? leak : figures->leak;
     figures->hangs += verdict == VERDICT_HANGS;
     figures->corrupt += verdict == VERDICT_CORRUPT;
@@ -222,8 +228,9 @@ end_founder(pid_t founder)
     assert_int_equal(child_wait(founder), 128 + SIGKILL);
 }
 
-static void
-step_call(struct run *run, size_t place, size_t call)
+/* Who works on a heap in that place, and what they know. */
+static struct cast *
+make_cast(struct run *run, size_t place, size_t call)
 {
     struct cast *cast = shared_bytes(sizeof *cast);
     *cast = (struct cast){ .call = &calls[call],
@@ -234,8 +241,22 @@ step_call(struct run *run, size_t place, size_t call)
                            .seed = next_random(&run->random) };
     (void)snprintf(cast->name, sizeof cast->name, "%s", test_name("crash"));
     file_url(cast->backend, cast->name, cast->url, sizeof cast->url);
+    return cast;
+}
+
+static pid_t
+start_founder(struct cast *cast)
+{
     const pid_t founder = child_start(found_heap, cast);
     step_wait(&cast->founded, 1);
+    return founder;
+}
+
+static void
+step_call(struct run *run, size_t place, size_t call)
+{
+    struct cast *cast = make_cast(run, place, call);
+    const pid_t founder = start_founder(cast);
     const bool founder_lives = next_random(&run->random) % 2 == 0;
     if (!founder_lives)
         end_founder(founder);
@@ -248,6 +269,91 @@ step_call(struct run *run, size_t place, size_t call)
     file_view_close(&file);
     file_unlink(cast->name);
     assert_int_equal(munmap(cast, sizeof *cast), 0);
+}
+
+/* ---- two victims, each in the middle of a call, in any order of their instructions ---- */
+
+/* Some instructions of one.  False: its call is over. */
+static bool
+step_some(struct scene *scene, struct stepped *child)
+{
+    for (uint64_t i = next_random(&scene->run->random) % BURST; i > 0; i--) {
+        if (!stepped_once(child))
+            return false;
+        scene->cast->line.steps++;
+        if (watch_changed(&scene->watch))
+            look_at_image(scene);
+    }
+    return true;
+}
+
+static void
+step_both(struct scene *scene)
+{
+    struct cast *casts[2] = { scene->cast, scene->other };
+    struct stepped children[2];
+    bool in_call[2] = { false, false };
+    bool alive = true;
+    for (size_t i = 0; i < 2; i++) {
+        casts[i]->by_ptrace = true;
+        trap_line_open(&casts[i]->line);
+        children[i] = stepped_life(live_as_victim, casts[i]);
+    }
+    while (alive && scene->run->failures < FAILURES_MAX) {
+        const size_t which = next_random(&scene->run->random) % 2;
+        if (!in_call[which]) {
+            alive = in_call[which] = stepped_next(&children[which]);
+            (void)watch_changed(&scene->watch);
+            if (alive)
+                look_at_image(scene);
+        }
+        in_call[which] = in_call[which] && step_some(scene, &children[which]);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (children[i].pid >= 0)
+            stepped_kill(&children[i]);
+        trap_line_use(&casts[i]->line);
+        trap_line_close(&casts[i]->line);
+    }
+    scene->run->figures[scene->row].steps += scene->cast->line.steps;
+}
+
+/* A call that any two may be in the middle of: not of the slots and names that each has as its own. */
+static size_t
+any_call(struct run *run, bool alone)
+{
+    const bool slabs = cuts_slabs(run->kind);
+    for (;;) {
+        const size_t call = next_random(&run->random) % call_count;
+        if ((slabs ? calls[call].slabs : calls[call].stack) && !calls[call].detached && !calls[call].by_ptrace &&
+            (alone || !calls[call].exact))
+            return call;
+    }
+}
+
+static void
+step_pair(struct run *run, size_t place)
+{
+    struct cast *cast = make_cast(run, place, any_call(run, true));
+    struct cast *other = make_cast(run, place, any_call(run, false));
+    memcpy(other->name, cast->name, sizeof other->name);
+    memcpy(other->url, cast->url, sizeof other->url);
+    const pid_t founder = start_founder(cast);
+    struct file_view file = file_view_open(cast->name);
+    struct scene scene = { .run = run,
+                           .place = place,
+                           .row = ROW_PAIRS,
+                           .cast = cast,
+                           .other = other,
+                           .watch = watch_begin(file),
+                           .has_heir = true };
+    step_both(&scene);
+    end_founder(founder);
+    watch_end(&scene.watch);
+    file_view_close(&file);
+    file_unlink(cast->name);
+    assert_int_equal(munmap(cast, sizeof *cast), 0);
+    assert_int_equal(munmap(other, sizeof *other), 0);
 }
 
 /* ---- figures ---- */
@@ -270,6 +376,14 @@ print_row(const char *name, const struct figures *f)
     print_message(" %8" PRIu64 " %6" PRIu64 " %5u\n", f->corrupt, f->hangs, f->leak);
 }
 
+static const char *
+name_of_row(size_t row)
+{
+    if (row == ROW_PAIRS)
+        return "two calls at once";
+    return row < CALLS_MAX ? calls[row].name : heir_calls[row - CALLS_MAX].name;
+}
+
 static void
 print_table(const struct run *run)
 {
@@ -278,11 +392,11 @@ print_table(const struct run *run)
     for (size_t place = 0; place < PLACES; place++)
         print_message(" %9s", places[place].name);
     print_message(" %8s %6s %5s\n", "corrupt", "hangs", "leak");
-    for (size_t row = 0; row < CALLS_MAX + HEIR_CALLS; row++) {
+    for (size_t row = 0; row < ROWS; row++) {
         const struct figures *f = &run->figures[row];
         if (row < CALLS_MAX && row >= call_count)
             continue;
-        print_row(row < CALLS_MAX ? calls[row].name : heir_calls[row - CALLS_MAX].name, f);
+        print_row(name_of_row(row), f);
         all.steps += f->steps;
         all.changes += f->changes;
         for (size_t place = 0; place < PLACES; place++)
@@ -316,6 +430,8 @@ sweep(struct run *run, size_t place, bool only_large)
         if ((slabs ? calls[call].slabs : calls[call].stack) && (!only_large || calls[call].large))
             step_call(run, place, call);
     }
+    for (int i = 0; i < PAIRS && !only_large && run->failures < FAILURES_MAX; i++)
+        step_pair(run, place);
 }
 
 void

@@ -27,7 +27,7 @@ struct judge {
     pid_t pid;
     /* Pipes: a byte for each image, 0 for the end; and one for each answer.  Their ends there and here. */
     int asked, answers, ask, answered;
-    struct ledger ledger;
+    struct ledger ledgers[2]; /* the second may be empty */
     uint64_t random;
     uint32_t leak;
 };
@@ -160,20 +160,29 @@ find_names(hshm_allocator *heap, struct seen *seen)
     (void)named(heap, NAME_OF_ANOTHERS);
 }
 
-/* All that must be live is, and whole; *ret_leak of others are. */
 static void
-compare(hshm_allocator *heap, const struct ledger *ledger, uint32_t *ret_leak)
+find_all_held(hshm_allocator *heap, struct seen *seen, const struct ledger *ledger)
 {
-    struct seen seen = { 0 };
-    uint64_t bytes = 0;
-    assert_ok(hshm_visit_blocks(heap, see_block, &seen));
     for (size_t part = 0; part < PARTS; part++) {
         for (size_t i = 0; i < PART_BLOCKS; i++) {
             if (ledger->blocks[part][i].off != 0)
-                find_held(heap, &seen, &ledger->blocks[part][i]);
+                find_held(heap, seen, &ledger->blocks[part][i]);
         }
     }
-    find_subject(heap, &seen, ledger);
+}
+
+/* All that must be live is, and whole; *ret_leak of others are. */
+static void
+compare(hshm_allocator *heap, const struct ledger ledgers[2], uint32_t *ret_leak)
+{
+    const uint32_t news = ledgers[0].news + ledgers[1].news;
+    struct seen seen = { 0 };
+    uint64_t bytes = 0;
+    assert_ok(hshm_visit_blocks(heap, see_block, &seen));
+    for (size_t i = 0; i < 2; i++)
+        find_all_held(heap, &seen, &ledgers[i]);
+    for (size_t i = 0; i < 2; i++)
+        find_subject(heap, &seen, &ledgers[i]);
     find_slots(heap, &seen);
     find_names(heap, &seen);
     *ret_leak = 0;
@@ -181,8 +190,8 @@ compare(hshm_allocator *heap, const struct ledger *ledger, uint32_t *ret_leak)
         *ret_leak += !seen.known[i];
         bytes += seen.sizes[i];
     }
-    if (*ret_leak > ledger->news)
-        fail_msg("%u live blocks are nobody's, at most %u may be", *ret_leak, ledger->news);
+    if (*ret_leak > news)
+        fail_msg("%u live blocks are nobody's, at most %u may be", *ret_leak, news);
     const hshm_stats stats = stats_of(heap);
     assert_int_equal(stats.live_blocks, seen.count);
     assert_int_equal(stats.live_bytes, bytes);
@@ -249,7 +258,7 @@ name_anew(hshm_allocator *heap)
 static void
 survive(struct judge *judge, hshm_allocator *heap)
 {
-    struct worker survivor = worker_make(heap, &judge->ledger, PART_VICTIM, judge->random);
+    struct worker survivor = worker_make(heap, &judge->ledgers[0], PART_VICTIM, judge->random);
     for (unsigned call = 0; call < SURVIVORS_CALLS; call += 10) {
         work(&survivor, 10);
         survivor.part = (unsigned)random_below(&survivor, PARTS);
@@ -307,7 +316,7 @@ examine(struct judge *judge)
     hshm_allocator *heap = attach_heap(NULL, judge->backend, judge->url, 0);
     assert_ok(hshm_recover(heap, NULL));
     check_whole(heap);
-    compare(heap, &judge->ledger, &judge->leak);
+    compare(heap, judge->ledgers, &judge->leak);
     recover_again(judge, heap);
     check_whole(heap);
     survive(judge, heap);
@@ -391,11 +400,13 @@ judge_end(struct judge *judge)
 }
 
 enum verdict
-judge_image(struct judge *judge, const struct file_view *image, const struct ledger *ledger, uint32_t *ret_leak)
+judge_image(struct judge *judge, const struct file_view *image, const struct ledger *ledger, const struct ledger *other,
+            uint32_t *ret_leak)
 {
     char byte = 1;
     file_view_copy(image, &judge->file);
-    judge->ledger = *ledger;
+    judge->ledgers[0] = *ledger;
+    judge->ledgers[1] = other != NULL ? *other : (struct ledger){ 0 };
     (void)next_random(&judge->random);
     assert_int_equal(write(judge->ask, &byte, 1), 1);
     ssize_t got;

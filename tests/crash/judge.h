@@ -18,10 +18,10 @@ struct judge *judge_start(hshm_backend_kind backend, size_t size, uint64_t seed)
 void judge_end(struct judge *judge);
 
 /*
- * What has become of `image`, in which the ledger tells what must be there?  Where it is not good, the judge has said why, and
- * is a new one.  *ret_leak: live blocks that the ledger does not know.
+ * What has become of `image`, in which the ledger tells what must be there, and a second one (or NULL) what else?  Where it is
+ * not good, the judge has said why, and is a new one.  *ret_leak: live blocks that they do not know.
  */
 enum verdict judge_image(struct judge *judge, const struct file_view *image, const struct ledger *ledger,
-                         uint32_t *ret_leak);
+                         const struct ledger *other, uint32_t *ret_leak);
 
 #endif

@@ -204,7 +204,7 @@ judge_heap(const struct stage *stage)
     static const char *const verdicts[] = { NULL, "the heap is not as promised, see above", "recovery hangs" };
     uint32_t leak = 0;
     struct file_view file = file_view_open(stage->cast->name);
-    const enum verdict verdict = judge_image(judges[stage->scene->place], &file, &stage->cast->ledger, &leak);
+    const enum verdict verdict = judge_image(judges[stage->scene->place], &file, &stage->cast->ledger, NULL, &leak);
     file_view_close(&file);
     return verdicts[verdict];
 }
