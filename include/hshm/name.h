@@ -15,7 +15,7 @@
  *     hshm_allocate_to(heap, sizeof(struct config), slot); // the name holds the block, or no block was taken
  *
  * Names are up to 95 bytes, of any value but 0 (UTF-8 for people).  A region has room for 8 of them below 1 MiB, 64 below 16 MiB,
- * 256 below 64 MiB and 1024 from there; the room of removed names is used again.
+ * 256 below 256 MiB and 1024 from there; the room of removed names is used again.
  *
  * hshm_name_get() and hshm_name_visit() wait for nobody, and work on heaps attached read-only.  hshm_name_set(),
  * hshm_name_slot() of a new name, and hshm_name_remove() are done by one thread at a time: who

@@ -132,7 +132,7 @@ names_for(uint64_t region_size)
         return 8;
     if (region_size < UINT64_C(16) << 20)
         return 64;
-    return region_size < UINT64_C(64) << 20 ? 256 : 1024;
+    return region_size < UINT64_C(256) << 20 ? 256 : 1024;
 }
 
 /* Bytes of the table with so many. */

@@ -23,7 +23,7 @@ enum {
     IMAGE_SIZE = 65536, /* as large as the largest page, so that files are not rounded */
     /* Where the parts of such a heap lie, with 3 slots and a custom header of 100 bytes. */
     ROOT_OFF = 1536,
-    DATA_SIZE = 63424
+    DATA_SIZE = 62400
 };
 
 static const hshm_allocator_id heap_id = { 1, 0 };
