@@ -85,12 +85,13 @@ typedef enum hshm_allocator_kind {
 /**
  * How long a block lives if nobody frees it.
  *
- * HSHM_LIFETIME_PROCESS: until the process that took it has died, detached, or ended its handle on the heap
- * (hshm_allocator_unregister()): then hshm frees it, after a death when somebody cleans up (see "Killed processes" above).  For
+ * HSHM_LIFETIME_PROCESS: until the process that took it has died or detached (by the manager by which it took it): then
+ * hshm frees it, after a death when somebody cleans up (see "Killed processes" above).  For
  * what only its maker needs - buffers, scratch, what a server holds for itself - so that killed processes leave nothing.
- * Others may use and free such a block as long as its maker lives; to free it later is a wrong free.  A forked child's
+ * Others may use such a block as long as its maker lives, and free it if that lives until the call returns; to free it later is
+ * a wrong free.  A forked child's
  * are its own, and the parent's stay the parent's.  hshm_realloc() keeps a block's lifetime; a block that it moves is then the
- * calling process's.  Blocks in slots and names (hshm_allocate_to()) always have the heap's lifetime.
+ * calling process's.  Blocks of hshm_allocate_to() always have the heap's lifetime, and names hold no others.
  *
  * SCALABLE_PAGE and THREAD_LOCAL: such blocks come from slabs of the process, and its threads take them one at a time, which costs
  * some 30 ns for a block taken and freed instead of 8.  MALLOC: all blocks end with the process.  STACK has none: its room comes back from the top

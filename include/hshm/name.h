@@ -40,13 +40,13 @@ extern "C" {
 #endif
 
 /**
- * Let a name hold a block; the name is made if it is new.
+ * Let a name hold a block (not one of HSHM_LIFETIME_PROCESS); the name is made if it is new.
  *
  * @param name   1 to 95 bytes
  * @param block  a live block of this heap: the address where it begins
  * @return HSHM_OK, or, leaving names as they were:
  *         HSHM_E_EXISTS  the name holds a block (to replace it, remove the name, or free or move its block by its slot, first)
- *         HSHM_E_INVAL   the name is NULL, empty or too long; block is no live block of this heap
+ *         HSHM_E_INVAL   the name is NULL, empty or too long; block is no live block of this heap, or ends with its process
  *         HSHM_E_LIMIT   there are as many names as the region has room for
  *         HSHM_E_BUSY    the slot is just being changed; or another process that changes names does not get done (stopped?)
  *         HSHM_E_NOTSUP  a MALLOC heap, or a region below 64 KiB

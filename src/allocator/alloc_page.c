@@ -494,9 +494,10 @@ take_from_log(hshm_allocator *a, struct op *op, uint32_t class)
     const struct slab_heap *h = &a->slab;
     const uint64_t slice = load_relaxed(&op->log->slab) - 1;
     struct slab_record *record = record_of(h, slice);
-    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++) {
+    const uint32_t blocks = blocks_of(h, record);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
         _Atomic uint64_t *shared = &remote_of(h, record)[word];
-        const uint64_t bits = load_seq_cst(shared);
+        const uint64_t bits = load_seq_cst(shared) & word_mask(word, blocks);
         void *block = bits == 0 ? NULL : block_at(a, slice, class, word, (uint64_t)__builtin_ctzll(bits));
         if (block == NULL)
             continue;
@@ -928,6 +929,8 @@ begin_handle(hshm_allocator *a)
 {
     a->slab.index = a->read_only ? -1 : thread_index_take();
     a->view.thread_off = thread_offset(a->slab.index);
+    /* Not as a process began that had our slot before: see page_current_own(). */
+    atomic_store(&a->slab.currents, clock_monotonic_ns());
     lifetime_begin(a);
 }
 

@@ -159,6 +159,15 @@ set_block(const hshm_allocator *a, uint64_t first, uint64_t last)
     (void)atomic_fetch_or_explicit(word_of(a, first), code_bits(STACK_FIRST, first), memory_order_release);
 }
 
+/* Free room at the top that the dead did not give back is looked for once.  False: there is none. */
+static NO_INLINE bool
+find_room(hshm_allocator *a, bool *looked)
+{
+    const bool looks = !*looked;
+    *looked = true;
+    return looks && allocator_for_each_dead(a, a->ops.recover, &(hshm_recover_report){ 0 });
+}
+
 static NO_INLINE void *
 no_room(hshm_allocator *a, size_t size)
 {
@@ -171,13 +180,17 @@ static void *
 stack_aligned(hshm_allocator *a, size_t size, size_t alignment)
 {
     const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    bool looked = false;
     for (;;) {
         const uint64_t top = top_of(a);
         const uint64_t misfit = (uintptr_t)(a->data + top * GRANULE) & (alignment - 1);
         const uint64_t first = top + (misfit == 0 ? 0 : (alignment - misfit) / GRANULE);
         uint64_t last;
-        if (__builtin_add_overflow(first, extra, &last) || last >= a->granules)
+        if (__builtin_add_overflow(first, extra, &last) || last >= a->granules) {
+            if (find_room(a, &looked))
+                continue;
             return no_room(a, size);
+        }
         if (!move_top(a, top, last + 1))
             continue; /* another one got on */
         FAILPOINT("stack.aligned_top");
@@ -440,11 +453,15 @@ static void *
 stack_take_for(hshm_allocator *a, size_t size, struct op *op)
 {
     const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    bool looked = false;
     for (;;) {
         const uint64_t first = top_of(a);
         uint64_t last;
-        if (__builtin_add_overflow(first, extra, &last) || last >= a->granules)
+        if (__builtin_add_overflow(first, extra, &last) || last >= a->granules) {
+            if (find_room(a, &looked))
+                continue;
             return no_room(a, size);
+        }
         if (!op_candidate(a, op, a->data + first * GRANULE))
             return NULL;
         if (!move_top(a, first, last + 1))

@@ -13,7 +13,7 @@ enum {
     PATIENCE_MS = 100, /* for one place that looks wrong                                        */
     WAITS_MAX = 20,    /* ... and for so many places; then only so many looks, without a pause: */
     LOOKS_MIN = 16,
-    SAME_LOOKS = 4,    /* what was found the same so often in the end holds still */
+    SAME_LOOKS = 4, /* what was found the same so often in the end holds still */
 };
 
 /* ---- one place ---- */

@@ -20,7 +20,10 @@
 #include "base/error.h"
 #include "base/failpoint.h"
 
-enum { LOOKED_AT_ONCE = 1024 /* slices, for a slab with free blocks, before a new one is made */ };
+enum {
+    LOOKED_AT_ONCE = 1024, /* slices, for a slab with free blocks, before a new one is made                */
+    TRIES_MAX = 1000       /* slabs in a row that gave no block: the tables of a damaged region say so     */
+};
 
 static uint64_t
 own_of(const hshm_allocator *a, uint32_t class)
@@ -57,7 +60,7 @@ live_in(const struct slab_heap *h, struct slab_record *record)
 /* ---- taking; all under the lock ---- */
 
 static void *
-take_from(hshm_allocator *a, uint64_t slice)
+take_from(hshm_allocator *a, uint64_t slice, uint32_t class)
 {
     const struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
@@ -67,8 +70,8 @@ take_from(hshm_allocator *a, uint64_t slice)
         if (bits == 0)
             continue;
         const uint64_t block = word * (uint64_t)WORD_BITS + (uint64_t)__builtin_ctzll(bits);
-        const uint64_t off = (slice << h->shift) + block * load_relaxed(&record->size);
-        if (off >= a->layout.data_size)
+        const uint64_t off = (slice << h->shift) + block * h->sizes[class];
+        if (off + h->sizes[class] > a->layout.data_size)
             return NULL; /* of a damaged region */
         if (op_any_frees(a))
             slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
@@ -126,10 +129,12 @@ static void *
 take_small(hshm_allocator *a, uint32_t class)
 {
     void *block = NULL;
-    do {
+    for (int tries = 0; tries < TRIES_MAX && block == NULL; tries++) {
         if (a->life.current[class] != 0)
-            block = take_from(a, a->life.current[class] - 1);
-    } while (block == NULL && (find_slab(a, class) || make_slab(a, class)));
+            block = take_from(a, a->life.current[class] - 1, class);
+        if (block == NULL && !find_slab(a, class) && !make_slab(a, class))
+            break;
+    }
     return block;
 }
 
@@ -227,12 +232,18 @@ lifetime_end_of(hshm_allocator *a, uint64_t slice, uint64_t found, uint64_t proc
     if ((is_slab ? !lifetime_has_slab(record) : load_relaxed(&record->life) == 0) || named != process)
         return false;
     const uint32_t live = is_slab ? live_in(h, record) : 1;
-    /* Who was freeing one of them for a slot need not any more. */
-    if (op_any_frees(a))
-        slab_acknowledge(a, slice, found, OP_ANYONES_TAKEN);
     FAILPOINT("life.ends");
-    if (!run_free(a, slice, found))
-        return true; /* the block was just being freed */
+    do {
+        /* Who was freeing one of them for a slot need not any more. */
+        if (op_any_frees(a))
+            slab_acknowledge(a, slice, found, OP_ANYONES_TAKEN);
+        if (run_free(a, slice, found))
+            break;
+        /* It is being freed; or it was made larger or smaller just then. */
+        found = load_acquire(&h->slices[slice]);
+        if (slice_state(found) != SLICE_RUN || load_relaxed(&record->life) != process + 1)
+            return true;
+    } while (true);
     (void)atomic_fetch_add_explicit(&h->root->frees, live, memory_order_relaxed);
     report->blocks += live;
     return true;
@@ -284,6 +295,13 @@ lifetime_fork_child(hshm_allocator *a)
         return; /* a copy of its own, in which it goes on */
     for (uint32_t class = 0; class < a->slab.classes; class ++)
         a->life.current[class] = 0;
+}
+
+bool
+lifetime_has_block(hshm_allocator *a, void *addr)
+{
+    struct block_place place;
+    return (a->ops.needs & HAS_LIFETIMES) != 0 && slab_find(a, addr, &place) && ends_with_process(&place);
 }
 
 /* Of a block that moves: to one of the same lifetime. */

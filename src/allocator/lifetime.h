@@ -13,7 +13,7 @@
 
 /* Heaps of slabs, when the handle begins: their option is known by then. */
 void lifetime_begin(hshm_allocator *a);
-/* The handle ends: blocks of this process, and their room, become free. */
+/* The process leaves the region: its blocks, and their room, become free. */
 void lifetime_end(hshm_allocator *a);
 /* After a death: likewise of the slab or run at `slice`, if it is of `process`.  True: it was. */
 bool lifetime_end_of(hshm_allocator *a, uint64_t slice, uint64_t found, uint64_t process, hshm_recover_report *report);
@@ -28,6 +28,8 @@ lifetime_has_slab(const struct slab_record *record)
 }
 /* Free a block of such a slab.  False: it is free. */
 bool lifetime_give(hshm_allocator *a, const struct block_place *place);
+/* Does the block at this address, which may be anything, end with its process? */
+bool lifetime_has_block(hshm_allocator *a, void *addr);
 /* A block of the same lifetime as one that is found. */
 void *lifetime_malloc_like(hshm_allocator *a, const struct block_place *place, size_t size);
 

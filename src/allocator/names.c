@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "allocator/allocator.h"
+#include "allocator/lifetime.h"
 #include "allocator/user_slot.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -246,6 +247,8 @@ hshm_name_set(hshm_allocator *a, const char *name, void *block)
     struct found found;
     if (a->name_count != 0 && !a->refuses && a->ops.usable_size(a, block) == 0)
         return fail(HSHM_E_INVAL, "%s: %p is no live block of the heap %u.%u", call, block, a->id.major, a->id.minor);
+    if (a->name_count != 0 && lifetime_has_block(a, block))
+        return fail(HSHM_E_INVAL, "%s: %p ends with its process, and names with the heap", call, block);
     hshm_status status = hold(a, call, name, &spelled, &found);
     if (status != HSHM_OK)
         return status;
@@ -267,7 +270,8 @@ hshm_name_slot(hshm_allocator *a, const char *name, hshm_slot **ret_slot)
     if (status != HSHM_OK)
         return status;
     struct found found = find(a, &spelled);
-    if (found.entry == NULL) {
+    /* The same all the time?  Else it may be one that is only being written. */
+    if (found.entry == NULL || load_acquire(&found.entry->state) != found.state) {
         status = hold(a, call, name, &spelled, &found);
         if (status != HSHM_OK)
             return status;

@@ -27,12 +27,15 @@ op_view(hshm_allocator *a, uint64_t own_root_size)
     struct op_table *table = (struct op_table *)(void *)(a->view.base + a->layout.root_off + own_root_size);
     a->op_table = table;
     a->op_logs = a->name_count = 0;
+    a->slots_size = 0; /* no logs, no slots */
     a->slots_off = a->layout.custom_size != 0 ? a->layout.custom_off : a->layout.data_off;
-    a->slots_size = (a->layout.data_off + a->layout.data_size - a->slots_off) / sizeof(hshm_slot) * sizeof(hshm_slot);
     if (room < sizeof *table)
         return;
     room -= sizeof *table;
     a->op_logs = (uint32_t)count_in(&room, *(volatile uint32_t *)&table->log_count, sizeof *table->logs, OP_LOGS_MAX);
+    if (a->op_logs != 0)
+        a->slots_size =
+            (a->layout.data_off + a->layout.data_size - a->slots_off) / sizeof(hshm_slot) * sizeof(hshm_slot);
     a->names = (struct name_entry *)(void *)&table->logs[a->op_logs];
     a->name_count = (uint32_t)count_in(&room, *(volatile uint32_t *)&table->name_count, sizeof *a->names, UINT32_MAX);
 }
@@ -85,6 +88,9 @@ op_begin(hshm_allocator *a, uint32_t start, _Atomic uint64_t *slot, struct op *r
         if (try_begin(a, start, ret_op))
             return HSHM_OK;
     } while (wait_more(&wait));
+    op_recover_dead(a);
+    if (try_begin(a, start, ret_op))
+        return HSHM_OK;
     return fail(
         HSHM_E_LIMIT,
         "the heap %u.%u has %u logs for operations on slots, and all are in use by live processes (stopped ones?); "
@@ -211,23 +217,28 @@ is_of(uint64_t owner, uint64_t process)
     return owner != 0 && (process == UINT64_MAX || owner == (1 | process << OP_OWNER_SHIFT));
 }
 
+/*
+ * Does the slot say that this log changes it?  The log may have outlived its operation by a few instructions, and the block in which
+ * the slot lay: then it is somebody's data, and must not look like a slot of such a log by chance.
+ */
 static bool
-stands_in(uint64_t word, enum user_slot_state state, uint32_t id)
+stands_in(const hshm_allocator *a, uint64_t word, enum user_slot_state state, uint32_t id)
 {
-    return user_slot_state(word) == state && (word >> 2 & ((1u << USER_SLOT_ID_BITS) - 1)) == id;
+    return user_slot_state(word) == state && (word >> 2 & ((1u << USER_SLOT_ID_BITS) - 1)) == id &&
+           user_slot_off(word) - a->layout.data_off < a->layout.data_size;
 }
 
 static void
-finish_move(uint32_t id, _Atomic uint64_t *from, _Atomic uint64_t *to)
+finish_move(const hshm_allocator *a, uint32_t id, _Atomic uint64_t *from, _Atomic uint64_t *to)
 {
     uint64_t there = load_seq_cst(to);
     uint64_t here = load_seq_cst(from);
-    if (stands_in(here, USER_SLOT_CLAIMED, id)) {
-        if (stands_in(there, USER_SLOT_RESERVED, id)) /* else it is there already, and may have been moved on */
+    if (stands_in(a, here, USER_SLOT_CLAIMED, id)) {
+        if (stands_in(a, there, USER_SLOT_RESERVED, id)) /* else it is there already, and may have been moved on */
             (void)cas_seq_cst(to, &there, user_slot_make(USER_SLOT_FULL, 0, user_slot_off(here)));
         FAILPOINT("log.moved_after_death");
         (void)cas_seq_cst(from, &here, USER_SLOT_EMPTY);
-    } else if (stands_in(there, USER_SLOT_RESERVED, id)) {
+    } else if (stands_in(a, there, USER_SLOT_RESERVED, id)) {
         (void)cas_seq_cst(to, &there, USER_SLOT_EMPTY);
     }
 }
@@ -244,12 +255,13 @@ finish(hshm_allocator *a, uint32_t id, uint64_t process)
     void *block = hshm_to_addr(a, user_slot_off(word));
     if (to_off != 0) {
         if (slot != NULL && to != NULL)
-            finish_move(id, slot, to);
-    } else if (stands_in(word, USER_SLOT_RESERVED, id)) {
+            finish_move(a, id, slot, to);
+    } else if (stands_in(a, word, USER_SLOT_RESERVED, id)) {
         a->ops.undo_take(a, log, process, block);
         FAILPOINT("log.undone_after_death");
         (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
-    } else if (stands_in(word, USER_SLOT_CLAIMED, id)) {
+    } else if (stands_in(a, word, USER_SLOT_CLAIMED, id) &&
+               (load_relaxed(&log->block) == 0 || load_relaxed(&log->block) == user_slot_off(word))) {
         if (load_relaxed(&log->block) == 0) /* who recovers after us has to know whether somebody saw this free */
             op_log_free(a, log, hshm_to_off(a, block));
         a->ops.finish_give(a, log, process, block);
@@ -268,7 +280,7 @@ finish_of_thread(hshm_allocator *a, uint32_t slot_of_thread, uint64_t process)
     const uint32_t id = op_id_of_thread(slot_of_thread);
     _Atomic uint64_t *slot = user_slot_at(a, load_relaxed(&thread->log));
     uint64_t word = slot == NULL ? USER_SLOT_EMPTY : load_seq_cst(slot);
-    if (stands_in(word, USER_SLOT_RESERVED, id) || stands_in(word, USER_SLOT_CLAIMED, id)) {
+    if (stands_in(a, word, USER_SLOT_RESERVED, id) || stands_in(a, word, USER_SLOT_CLAIMED, id)) {
         a->ops.undo_take(a, NULL, process, hshm_to_addr(a, user_slot_off(word)));
         (void)cas_seq_cst(slot, &word, USER_SLOT_EMPTY);
     }

@@ -21,7 +21,7 @@ page_has_free(const struct slab_heap *h, struct slab_record *record)
 {
     const uint32_t words = words_for(blocks_of(h, record));
     for (uint32_t word = 0; word < words; word++) {
-        if (free_word(h, record, word) != 0)
+        if ((free_word(h, record, word) & word_mask(word, blocks_of(h, record))) != 0)
             return true;
     }
     return false;
@@ -32,7 +32,7 @@ page_is_all_free(const struct slab_heap *h, struct slab_record *record)
 {
     const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if (free_word(h, record, word) != word_mask(word, blocks))
+        if ((free_word(h, record, word) & word_mask(word, blocks)) != word_mask(word, blocks))
             return false;
     }
     return true;
@@ -194,10 +194,21 @@ page_retire(hshm_allocator *a, uint64_t slice)
     if (slice_state(found) != SLICE_SLAB || !has_flags(own, SLAB_SHELVED) || (home != 0 && home != rseq_cpu() + 1) ||
         !page_is_all_free(h, record) || !slab_record_is_sound(h, slice, found))
         return false;
-    const uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), home, a->process);
+    uint64_t locked = page_own(SLAB_LOCKED, page_own_class(own), home, a->process);
     if (!cas_seq_cst(&record->own, &own, locked))
         return false;
     FAILPOINT("page.locked");
+    /*
+     * Once more: it may have been taken, filled and shelved anew since the first look.  Only then a word that says that blocks are
+     * being taken: all of them are free, and a bit that is 0 is of us or of a taker, for whoever recovers us.
+     */
+    const uint64_t taking = locked | SLAB_FULL;
+    if (!page_is_all_free(h, record) || !cas_seq_cst(&record->own, &locked, taking)) {
+        (void)page_shelve(h, slice, locked);
+        return false;
+    }
+    locked = taking;
+    FAILPOINT("page.taking");
     if (!take_all(a, slice, locked))
         return false;
     /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
@@ -231,7 +242,7 @@ count_free_blocks(const struct slab_heap *h, struct slab_record *record)
 {
     uint32_t free_blocks = 0;
     for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
-        free_blocks += bits_count(free_word(h, record, word));
+        free_blocks += bits_count(free_word(h, record, word) & word_mask(word, blocks_of(h, record)));
     return free_blocks;
 }
 
@@ -325,11 +336,11 @@ page_leave_current(hshm_allocator *a, uint64_t slice, uint64_t mark)
 static bool
 is_of_use(const struct slab_heap *h, struct slab_record *record, uint64_t own, struct here here)
 {
-    const uint32_t words = words_for(blocks_of(h, record));
+    const uint32_t blocks = blocks_of(h, record);
     const bool at_home = here.cpu != RSEQ_NO_CPU && page_own_home(own) == here.cpu + 1;
-    for (uint32_t word = 0; word < words; word++) {
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
         if ((at_home && load_relaxed(&bits_of(record)[word]) != 0) ||
-            (may_be_shared(record) && load_relaxed(&remote_of(h, record)[word]) != 0))
+            (may_be_shared(record) && (load_relaxed(&remote_of(h, record)[word]) & word_mask(word, blocks)) != 0))
             return true;
     }
     return false;

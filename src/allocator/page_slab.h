@@ -134,6 +134,13 @@ page_is_current(uint64_t own)
     return (own & SLAB_FLAGS & ~(uint64_t)SLAB_LEAVING) == (SLAB_IS | SLAB_CURRENT);
 }
 
+/* LOCKED, and (with FULL) its blocks are being taken. */
+static inline bool
+page_is_locked(uint64_t own)
+{
+    return (own & SLAB_FLAGS & ~(uint64_t)SLAB_FULL) == (SLAB_IS | SLAB_LOCKED);
+}
+
 /*
  * `left` in a record: how many blocks may be freed at home until someone must look at the slab: for a full one, until it is
  * worth to be shelved; for a shelved one, until no block is live.  One instruction counts it down, so that threads at home do

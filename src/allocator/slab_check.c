@@ -173,7 +173,7 @@ static void
 look_at_locked(struct check *check, uint64_t own, struct check_look *look)
 {
     const bool has_owners = check->a->slab.has_owners;
-    const uint64_t flags = own & SLAB_FLAGS & ~(uint64_t)(has_owners ? SLAB_NEWS : SLAB_LIFE);
+    const uint64_t flags = own & SLAB_FLAGS & ~(uint64_t)(has_owners ? SLAB_NEWS : SLAB_LIFE | SLAB_FULL);
     const uint64_t process = has_owners ? own >> 32 : page_own_process(own);
     const bool is_sound = flags == (SLAB_IS | SLAB_LOCKED) && (!has_owners || (own >> 8 & 0xffffff) == 0);
     check_note(look, is_sound ? check_process(check, process) : CHECK_WRONG, own, "a slab that somebody has locked");

@@ -251,8 +251,9 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
     const uint32_t class = page_own_class(own);
     const uint64_t flags = own & SLAB_FLAGS;
     bool shelve = false;
-    if (flags == (SLAB_IS | SLAB_LOCKED) && is_of(page_own_process(own), process)) {
-        restore_words(h, record);
+    if (page_is_locked(own) && is_of(page_own_process(own), process)) {
+        if ((own & SLAB_FULL) != 0)
+            restore_words(h, record);
         __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST); /* after the bits, as who frees does */
         shelve = true;
         report->slabs++;
@@ -305,7 +306,7 @@ static void
 unhold(const struct slab_heap *h, const struct block_place *place, uint64_t process)
 {
     const uint64_t own = load_seq_cst(&place->record->own);
-    if (!h->has_owners && slice_state(place->found) == SLICE_SLAB && (own & SLAB_FLAGS) == (SLAB_IS | SLAB_LOCKED) &&
+    if (!h->has_owners && slice_state(place->found) == SLICE_SLAB && has_flags(own, SLAB_LOCKED | SLAB_FULL) &&
         is_of(page_own_process(own), process))
         restore_words(h, place->record);
 }

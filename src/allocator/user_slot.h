@@ -24,7 +24,7 @@ _Atomic uint64_t *user_slot_at(const hshm_allocator *a, uint64_t off);
 hshm_status op_begin(hshm_allocator *a, uint32_t start, _Atomic uint64_t *slot, struct op *ret_op);
 /* Whatever it was is done. */
 void op_end(hshm_allocator *a, struct op_log *log);
-/* Before a slot is CLAIMED for a free: which block. */
+/* When a slot is CLAIMED for a free, before the block is: which block. */
 void op_log_free(hshm_allocator *a, struct op_log *log, uint64_t off);
 /* Clean up after every process that is dead. */
 void op_recover_dead(hshm_allocator *a);

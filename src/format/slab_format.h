@@ -97,7 +97,8 @@ slice_is_free(uint64_t word)
  * ScalablePage  CURRENT (in some shard; LEAVING: somebody leads it elsewhere just now, or meant to), SHELVED (has free blocks, see
  *               shelves), FULL (neither)
  * both          LIFE: blocks of this slab end with the process, named as in ScalablePage, that alone takes from it; one row of bits
- *               LOCKED: one process is about to free the slab, and others leave it alone
+ *               LOCKED: one process is about to free the slab, and others leave it alone (ScalablePage: with FULL, it is taking its
+ *               blocks, all of which were free)
  */
 enum {
     SLAB_IS = 1 << 0,

@@ -64,11 +64,15 @@ settle_in_child(hshm_backend *backend)
     free_heap_locks(backend);
     const hshm_status status = members_fork_child(&backend->region);
     backend->creator = 0; /* the name remains the parent's to remove */
-    if (backend->allocator != NULL)
-        heap_settle_in_child(backend->allocator, &backend->region);
-    if (status != HSHM_OK && backend->allocator != NULL) {
-        backend->allocator->refusal = status == HSHM_E_LIMIT ? HSHM_E_LIMIT : HSHM_E_PERM;
-        allocator_refuse_all(backend->allocator);
+    /* One that was unregistered, too: when the child leaves the region, it must not end what is the parent's. */
+    hshm_allocator *const handles[] = { backend->allocator, backend->forgotten };
+    for (size_t i = 0; i < COUNTOF(handles); i++) {
+        if (handles[i] != NULL)
+            heap_settle_in_child(handles[i], &backend->region);
+        if (status != HSHM_OK && handles[i] != NULL) {
+            handles[i]->refusal = status == HSHM_E_LIMIT ? HSHM_E_LIMIT : HSHM_E_PERM;
+            allocator_refuse_all(handles[i]);
+        }
     }
 }
 

@@ -283,7 +283,8 @@ heap_close(hshm_allocator *a)
 void
 heap_settle_in_child(hshm_allocator *a, struct region *region)
 {
-    a->process = region->slot == NO_SLOT ? (uint32_t)SLICE_PROCESS_NONE : region->slot;
+    if (!a->private_memory) /* a copy is as it was, and the child goes on in the parent's place */
+        a->process = region->slot == NO_SLOT ? (uint32_t)SLICE_PROCESS_NONE : region->slot;
     if (a->ops.fork_child != NULL)
         a->ops.fork_child(a);
     if (!a->read_only)

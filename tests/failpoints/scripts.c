@@ -356,7 +356,7 @@ choose_taken_late(struct victim *v)
     if (!choose_mixed(v))
         return false;
     mixed.bit_at = &remote_of(&v->w.heap->slab, mixed.slab)[1];
-    point_call("page.locked", take_late, &mixed);
+    point_call("page.taking", take_late, &mixed);
     return true;
 }
 

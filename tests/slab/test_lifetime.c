@@ -145,7 +145,10 @@ others_may_free_them_meanwhile(void **state)
     assert_ok(hshm_free(team->heap, shown));
     assert_status(hshm_free(team->heap, shown), HSHM_E_BADFREE);
     assert_status(hshm_free(team->heap, (char *)shown + 16), HSHM_E_BADFREE);
-    assert_int_equal(stats_of(team->heap).live_blocks, SMALL + LARGE + 1);
+    assert_status(hshm_name_set(team->heap, "mine", hshm_malloc_lifetime(team->heap, 10, HSHM_LIFETIME_PROCESS)),
+                  HSHM_E_INVAL);
+    assert_sentence("ends with its process");
+    assert_int_equal(stats_of(team->heap).live_blocks, SMALL + LARGE + 2);
     assert_sound(team->heap);
     kill_child(child);
     hshm_recover_report report = HSHM_RECOVER_REPORT_INIT;
@@ -282,6 +285,39 @@ a_child_s_blocks_are_its_own(void **state)
     assert_block(team->heap, mine, 64, 5);
 }
 
+static int
+leave_the_region(void *arg)
+{
+    (void)arg;
+    assert_ok(hshm_backend_detach(NULL, 1));
+    return 0;
+}
+
+/* Its handle has ended, but the parent has not left. */
+static void
+a_child_that_leaves_ends_nothing_of_its_parent(void **state)
+{
+    struct team *team = team_with(kind_of(state), HSHM_LIFETIME_HEAP);
+    const pid_t keeper = child_start(take_and_wait, team);
+    step_wait(&team->ready, 1);
+    hshm_manager *manager = NULL;
+    hshm_allocator *again = NULL;
+    char *mine = hshm_malloc_lifetime(team->heap, 64, HSHM_LIFETIME_PROCESS);
+    block_fill(mine, 64, 9);
+    const uint64_t live = stats_of(team->heap).live_blocks;
+    const hshm_off off = hshm_to_off(team->heap, mine);
+    assert_ok(hshm_allocator_unregister(NULL, (hshm_allocator_id){ 1, 0 }));
+    assert_int_equal(child_wait(child_start(leave_the_region, NULL)), 0);
+    assert_ok(hshm_manager_create(&manager));
+    assert_ok(hshm_backend_attach(manager, HSHM_BACKEND_POSIX_SHM_MMAP, team->url, NULL, NULL));
+    assert_ok(hshm_allocator_get(manager, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_ANY, &again));
+    assert_int_equal(stats_of(again).live_blocks, live);
+    assert_block(again, hshm_to_addr(again, off), 64, 9);
+    assert_sound(again);
+    kill_child(keeper);
+    hshm_manager_destroy(manager);
+}
+
 /* ---- what there is not ---- */
 
 static void
@@ -343,6 +379,7 @@ main(void)
         BOTH(threads_share_a_process_s_slabs),
         BOTH(a_full_heap_is_found_out_and_empties),
         BOTH(a_child_s_blocks_are_its_own),
+        BOTH(a_child_that_leaves_ends_nothing_of_its_parent),
         BOTH(kinds_without_it_say_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

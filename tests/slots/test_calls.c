@@ -166,7 +166,6 @@ who_may_only_look_is_refused(void **state)
 static void
 heaps_without_slots_say_so(void **state)
 {
-    (void)state;
     static _Alignas(64) unsigned char array[32768];
     hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
     hshm_allocator *heap = NULL;
@@ -176,7 +175,9 @@ heaps_without_slots_say_so(void **state)
     assert_ok(hshm_allocator_create(NULL, 2, (hshm_allocator_id){ 2, 0 }, HSHM_ALLOCATOR_MALLOC, 0, NULL, &heap));
     assert_status(hshm_allocate_to(heap, 10, &slot), HSHM_E_NOTSUP);
     assert_ok(hshm_backend_create(NULL, 3, HSHM_BACKEND_ARRAY, sizeof array, NULL, &options, NULL));
-    assert_ok(hshm_allocator_create(NULL, 3, (hshm_allocator_id){ 3, 0 }, HSHM_ALLOCATOR_STACK, 64, NULL, &heap));
+    const hshm_allocator_kind kind = *(const hshm_allocator_kind *)*state;
+    assert_ok(hshm_allocator_create(NULL, 3, (hshm_allocator_id){ 3, 0 }, kind, 64, NULL, &heap));
+    assert_ok(hshm_free(heap, hshm_malloc(heap, 10))); /* a thread that has blocks of that size would not need a log */
     assert_status(hshm_allocate_to(heap, 10, hshm_allocator_custom_header(heap, NULL)), HSHM_E_NOTSUP);
     assert_sentence("64 KiB");
 }
