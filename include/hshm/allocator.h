@@ -283,7 +283,7 @@ HSHM_API hshm_status hshm_visit_blocks(hshm_allocator *allocator, hshm_visit_fn 
  * free (THREAD_LOCAL: the calling thread's; SCALABLE_PAGE: everyone's, for which the calling thread may visit one processor
  * after the other), then what dead processes left; then pages of free slices go back, the highest first.  Slices must be
  * whole pages, as they are in regions of 16 MiB and more.  Without this call, half of what is free beyond 32 slices and a
- * 32nd of what is used goes back once it has been too much for half a second; at most 64 slices in one call.
+ * 32nd of what is used goes back once it has been too much for half a second; at most 256 slices in one call.
  * MALLOC: asks malloc_trim().
  * Named regions made with HSHM_COMMIT_RESERVE or _PREFAULT keep what was reserved (HSHM_E_NOTSUP), and so does an ARRAY
  * (slabs become free, and the dead are cleaned up after, all the same).

@@ -27,7 +27,7 @@
 #include "sync/clock.h"
 
 enum {
-    TRIM_BATCH_SLICES = 64,  /* claimed at once while their pages go: others must not be short of much, nor
+    TRIM_BATCH_SLICES = 256, /* claimed at once while their pages go: others must not be short of much, nor
                                 wait for long: the system locks the file against its other users meanwhile  */
     DIRTY_FLOOR_SLICES = 32, /* free slices that may keep their pages, whatever is in use                   */
     DIRTY_SHARE = 32,        /* ... and one for so many in use                                              */

@@ -38,6 +38,7 @@ struct scene {
     unsigned worker;
     struct step started;
     _Atomic bool ends;
+    _Atomic bool checker_ends; /* first: to end without a detach is a death */
     _Atomic uint64_t calls[WORKERS];
     _Atomic uint64_t checks; /* made by the checker */
     _Atomic uint64_t market[MARKET];
@@ -274,7 +275,7 @@ be_the_checker(void *arg)
 {
     struct scene *scene = arg;
     hshm_allocator *heap = attach_to_read(scene);
-    while (!atomic_load(&scene->ends))
+    while (!atomic_load(&scene->checker_ends))
         look_once(heap, scene);
     assert_ok(hshm_backend_detach(NULL, 1));
     return 0;
@@ -333,10 +334,11 @@ a_check_beside_those_who_work_raises_no_alarm(void **state)
         workers[i] = start_worker(scene, i, &random);
     const pid_t checker = child_start(be_the_checker, scene);
     wait_for_checks(scene, CHECKS * long_factor(), checker);
+    atomic_store(&scene->checker_ends, true);
+    assert_int_equal(child_wait(checker), 0);
     atomic_store(&scene->ends, true);
     for (unsigned i = 0; i < WORKERS; i++)
         assert_int_equal(child_wait(workers[i]), 0);
-    assert_int_equal(child_wait(checker), 0);
     assert_int_equal(scene->most.left_by_dead, 0);
     scene_end(scene, heap);
 }
@@ -397,7 +399,7 @@ what_killed_processes_leave_raises_no_alarm(void **state)
         if (scene->kind == HSHM_ALLOCATOR_THREAD_LOCAL)
             assert_true(scene->most.left_by_dead >= WORKERS); /* the slots of their threads */
     }
-    atomic_store(&scene->ends, true);
+    atomic_store(&scene->checker_ends, true);
     assert_int_equal(child_wait(checker), 0);
     scene_end(scene, heap);
 }
@@ -422,10 +424,11 @@ stopped_processes_raise_no_alarm(void **state)
         for (unsigned i = 0; i < WORKERS; i++)
             assert_int_equal(kill(workers[i], SIGCONT), 0);
     }
+    atomic_store(&scene->checker_ends, true);
+    assert_int_equal(child_wait(checker), 0);
     atomic_store(&scene->ends, true);
     for (unsigned i = 0; i < WORKERS; i++)
         assert_int_equal(child_wait(workers[i]), 0);
-    assert_int_equal(child_wait(checker), 0);
     scene_end(scene, heap);
 }
 

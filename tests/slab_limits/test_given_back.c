@@ -225,7 +225,7 @@ go_by_age(hshm_allocator *heap, void *block, size_t size)
 static void
 one_call_gives_a_part_back(void **state)
 {
-    enum { BLOCKS = 96, BATCH_MIB = 4 };
+    enum { BLOCKS = 96, BATCH_MIB = 16 };
     hshm_allocator *heap = lazy_heap(lazy_kind(state), test_name("part"), (BLOCKS + 32) * MIB);
     void *blocks[BLOCKS];
     void *other = hshm_malloc(heap, 4 * MIB);

@@ -94,7 +94,7 @@ pass_time(const hshm_allocator *heap, uint64_t ms)
 static void
 live_on(struct hold *hold, const struct mix *mix, bool moves)
 {
-    enum { PARTS = 20, PART_MS = 1000, STEPS = 25 }; /* in steps: a call gives back only a part of what is due */
+    enum { PARTS = 20, PART_MS = 1000, STEPS = 100 }; /* in steps: a call gives back only a part of what is due */
     for (unsigned part = 0; part < PARTS; part++) {
         if (moves)
             (void)run_on(part);
