@@ -345,8 +345,7 @@ take_shared(hshm_allocator *a, uint64_t slice, uint32_t class, uint32_t word, ui
     uint64_t bits = load_seq_cst(shared);          /* after `left_from` was stored; see take_anywhere() */
     while ((bits &= mask) != 0) {
         const uint64_t bit = bits & -bits;
-        if (UNLIKELY(op_any_frees(a)))
-            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
+        slab_acknowledge(a, slice, OP_ANYONES);
         bits = atomic_fetch_and(shared, ~bit);
         if (UNLIKELY((bits & bit) == 0)) /* another taker was faster */
             continue;
@@ -503,8 +502,7 @@ take_from_log(hshm_allocator *a, struct op *op, uint32_t class)
             continue;
         if (!op_candidate(a, op, block))
             return NULL;
-        if (op_any_frees(a))
-            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
+        slab_acknowledge(a, slice, OP_ANYONES);
         (void)atomic_fetch_and(shared, ~(bits & -bits));
         FAILPOINT("page.log_block_taken");
         return block;
@@ -756,8 +754,9 @@ settle(hshm_allocator *a, uint64_t slice, struct slab_record *record, uint32_t w
 {
     struct slab_heap *h = &a->slab;
     const uint64_t own = load_seq_cst(&record->own);
-    const uint64_t mask = word_mask(word, blocks_of(h, record));
-    const uint64_t bits = free_word(h, record, word);
+    const uint32_t blocks = blocks_of(h, record);
+    const uint64_t mask = word_mask(word, blocks);
+    const uint64_t bits = free_word(h, record, word, blocks);
     if ((own & SLAB_CURRENT) == 0 &&
         (bits == mask || (has_flags(own, SLAB_FULL) && bits_count(bits) * FULL_SHARE >= bits_count(mask))))
         page_look_at(a, slice, record);

@@ -133,8 +133,7 @@ harvest(struct thread_heap *heap, struct slab *slab)
         /* Acquire pairs with the release of who freed: its last writes to the block come before our next owner's. */
         uint64_t seen = load_acquire(&slab->remote[word]);
         while (seen != 0) {
-            if (UNLIKELY(op_any_frees(heap->a))) /* before we can take them */
-                slab_acknowledge(heap->a, slab->slice, slice_make(SLICE_SLAB, 0, slab->slices), OP_ANYONES);
+            slab_acknowledge(heap->a, slab->slice, OP_ANYONES); /* before we can take them */
             const uint64_t bits = load_relaxed(&slab->bits[word]);
             count += bits_count(seen & mask & ~bits);
             store_relaxed(&slab->bits[word], bits | (seen & mask));

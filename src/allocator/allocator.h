@@ -232,6 +232,14 @@ op_any_frees(const hshm_allocator *a)
     return a->op_logs != 0 && load_seq_cst(&a->op_table->freeing) != 0;
 }
 
+/* op_acknowledge() for all blocks of a slab or run. */
+static inline void
+slab_acknowledge(hshm_allocator *a, uint64_t slice, enum op_whose whose)
+{
+    if (UNLIKELY(op_any_frees(a)))
+        slab_tell_logs(a, slice, whose);
+}
+
 /* Is this address inside the heap's data? */
 static inline bool
 allocator_has(const hshm_allocator *a, const void *addr)

@@ -42,15 +42,9 @@ is_own_slab(const hshm_allocator *a, uint64_t slice, uint64_t *ret_class)
 }
 
 static uint32_t
-blocks_in(const struct slab_heap *h, const struct slab_record *record)
-{
-    return (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
-}
-
-static uint32_t
 live_in(const struct slab_heap *h, struct slab_record *record)
 {
-    const uint32_t blocks = blocks_in(h, record);
+    const uint32_t blocks = blocks_of(h, record);
     uint32_t live = 0;
     for (uint32_t word = 0; word < words_for(blocks); word++)
         live += bits_count(word_mask(word, blocks) & ~load_seq_cst(&bits_of(record)[word]));
@@ -64,7 +58,7 @@ take_from(hshm_allocator *a, uint64_t slice, uint32_t class)
 {
     const struct slab_heap *h = &a->slab;
     struct slab_record *record = record_of(h, slice);
-    const uint32_t blocks = blocks_in(h, record);
+    const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         const uint64_t bits = load_seq_cst(&bits_of(record)[word]) & word_mask(word, blocks);
         if (bits == 0)
@@ -73,8 +67,7 @@ take_from(hshm_allocator *a, uint64_t slice, uint32_t class)
         const uint64_t off = (slice << h->shift) + block * h->sizes[class];
         if (off + h->sizes[class] > a->layout.data_size)
             return NULL; /* of a damaged region */
-        if (op_any_frees(a))
-            slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_ANYONES);
+        slab_acknowledge(a, slice, OP_ANYONES);
         (void)atomic_fetch_and(&bits_of(record)[word], ~(bits & -bits));
         FAILPOINT("life.taken");
         return h->data + off;
@@ -87,8 +80,7 @@ static void
 retire(hshm_allocator *a, uint64_t slice)
 {
     const uint64_t found = load_acquire(&a->slab.slices[slice]);
-    if (op_any_frees(a))
-        slab_acknowledge(a, slice, found, OP_ANYONES);
+    slab_acknowledge(a, slice, OP_ANYONES);
     (void)run_free(a, slice, found);
 }
 
@@ -104,7 +96,7 @@ find_slab(hshm_allocator *a, uint32_t class)
         if (!is_own_slab(a, slice, &its_class) || a->life.current[its_class] == slice + 1)
             continue;
         const uint32_t live = live_in(h, record_of(h, slice));
-        if (its_class == class && live < blocks_in(h, record_of(h, slice))) {
+        if (its_class == class && live < blocks_of(h, record_of(h, slice))) {
             a->life.current[class] = slice + 1;
             return true;
         }
@@ -148,11 +140,8 @@ take_large(hshm_allocator *a, size_t size, size_t alignment)
 static void *
 take(hshm_allocator *a, size_t size, size_t alignment)
 {
-    uint32_t class = 0;
-    const bool is_small =
-        alignment > GRANULE ? slab_class_aligned(a, size, alignment, &class) : size <= a->slab.max_size;
-    if (is_small && alignment <= GRANULE)
-        class = slab_class(&a->slab, size);
+    uint32_t class;
+    const bool is_small = slab_class_aligned(a, size, alignment, &class);
     local_lock_take(&a->life.lock);
     void *block = is_small ? take_small(a, class) : take_large(a, size, alignment);
     local_lock_give(&a->life.lock);
@@ -235,8 +224,7 @@ lifetime_end_of(hshm_allocator *a, uint64_t slice, uint64_t found, uint64_t proc
     FAILPOINT("life.ends");
     do {
         /* Who was freeing one of them for a slot need not any more. */
-        if (op_any_frees(a))
-            slab_acknowledge(a, slice, found, OP_ANYONES_TAKEN);
+        slab_acknowledge(a, slice, OP_ANYONES_TAKEN);
         if (run_free(a, slice, found))
             break;
         /* It is being freed; or it was made larger or smaller just then. */

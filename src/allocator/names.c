@@ -19,9 +19,8 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/failpoint.h"
-#include "sync/clock.h"
 
-enum { PATIENCE_MS = 1000, READS_MAX = 1000 };
+enum { READS_MAX = 1000 };
 
 /* A name as entries have it. */
 struct spelled {
@@ -35,19 +34,12 @@ struct found {
     struct name_entry *room;  /* where it would be made; NULL: no room                 */
 };
 
-static const struct name_entry *
-entry_at_slot(const hshm_allocator *a, uint64_t off)
-{
-    const uint64_t inside = off - hshm_to_off(a, a->names);
-    return a->name_count != 0 && inside / sizeof *a->names < a->name_count ? &a->names[inside / sizeof *a->names]
-                                                                           : NULL;
-}
-
 bool
 names_have_slot(const hshm_allocator *a, uint64_t off)
 {
-    const struct name_entry *entry = entry_at_slot(a, off);
-    return entry != NULL && hshm_to_off(a, &entry->slot) == off;
+    const uint64_t inside = off - hshm_to_off(a, a->names);
+    return a->name_count != 0 && inside / sizeof *a->names < a->name_count &&
+           inside % sizeof *a->names == offsetof(struct name_entry, slot);
 }
 
 /* ---- spelling ---- */
@@ -122,28 +114,20 @@ lock_word(uint32_t process)
 }
 
 static bool
-try_lock(hshm_allocator *a)
+try_lock(hshm_allocator *a, void *arg)
 {
     uint64_t nobody = 0;
+    (void)arg;
     return cas_seq_cst(&a->op_table->names_lock, &nobody, lock_word(a->process));
 }
 
 static hshm_status
 lock_names(hshm_allocator *a, const char *call)
 {
-    if (LIKELY(try_lock(a))) {
+    if (LIKELY(op_try_for_long(a, try_lock, NULL))) {
         FAILPOINT("names.locked");
         return HSHM_OK;
     }
-    op_recover_dead(a);
-    struct wait wait = wait_begin(PATIENCE_MS);
-    do {
-        if (try_lock(a))
-            return HSHM_OK;
-    } while (wait_more(&wait));
-    op_recover_dead(a);
-    if (try_lock(a))
-        return HSHM_OK;
     return fail(
         HSHM_E_BUSY,
         "%s: a live process has been changing the names of heap %u.%u for more than a second (stopped?); try again",

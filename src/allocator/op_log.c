@@ -59,11 +59,28 @@ log_at(const hshm_allocator *a, uint32_t id)
 
 /* ---- in the middle of an operation ---- */
 
-static bool
-try_begin(const hshm_allocator *a, uint32_t start, struct op *op)
+bool
+op_try_for_long(hshm_allocator *a, bool (*try)(hshm_allocator *a, void *arg), void *arg)
 {
+    if (LIKELY(try(a, arg)))
+        return true;
+    op_recover_dead(a);
+    struct wait wait = wait_begin(PATIENCE_MS);
+    do {
+        if (try(a, arg))
+            return true;
+    } while (wait_more(&wait));
+    op_recover_dead(a); /* who died meanwhile */
+    return try(a, arg);
+}
+
+/* The first log that is free, from number op->id on. */
+static bool
+try_begin(hshm_allocator *a, void *arg)
+{
+    struct op *op = arg;
     for (uint32_t i = 0; i < a->op_logs; i++) {
-        const uint32_t id = (start + i) % a->op_logs;
+        const uint32_t id = (op->id + i) % a->op_logs;
         uint64_t nobody = 0;
         if (load_relaxed(&log_at(a, id)->owner) != 0 ||
             !cas_seq_cst(&log_at(a, id)->owner, &nobody, 1 | (uint64_t)a->process << OP_OWNER_SHIFT))
@@ -79,17 +96,8 @@ try_begin(const hshm_allocator *a, uint32_t start, struct op *op)
 hshm_status
 op_begin(hshm_allocator *a, uint32_t start, _Atomic uint64_t *slot, struct op *ret_op)
 {
-    *ret_op = (struct op){ .slot = slot };
-    if (LIKELY(try_begin(a, start, ret_op)))
-        return HSHM_OK;
-    op_recover_dead(a);
-    struct wait wait = wait_begin(PATIENCE_MS);
-    do {
-        if (try_begin(a, start, ret_op))
-            return HSHM_OK;
-    } while (wait_more(&wait));
-    op_recover_dead(a);
-    if (try_begin(a, start, ret_op))
+    *ret_op = (struct op){ .slot = slot, .id = start };
+    if (LIKELY(op_try_for_long(a, try_begin, ret_op)))
         return HSHM_OK;
     return fail(
         HSHM_E_LIMIT,
@@ -290,7 +298,10 @@ finish_of_thread(hshm_allocator *a, uint32_t slot_of_thread, uint64_t process)
 static uint64_t
 recover_threads(hshm_allocator *a, uint64_t process)
 {
-    const uint32_t slots = a->op_logs != 0 ? a->slab.thread_slots : 0;
+    /* No further: slots that were never taken lie in pages that were never touched. */
+    const uint64_t slots = a->op_logs != 0 && a->slab.has_owners
+                               ? min_u64(load_acquire(&a->slab.root->threads_high), a->slab.thread_slots)
+                               : 0;
     uint64_t finished = 0;
     for (uint32_t slot = 0; slot < slots; slot++) {
         if (!is_of(load_seq_cst(&a->slab.threads[slot].owner), process) ||

@@ -19,9 +19,9 @@ enum {
 bool
 page_has_free(const struct slab_heap *h, struct slab_record *record)
 {
-    const uint32_t words = words_for(blocks_of(h, record));
-    for (uint32_t word = 0; word < words; word++) {
-        if ((free_word(h, record, word) & word_mask(word, blocks_of(h, record))) != 0)
+    const uint32_t blocks = blocks_of(h, record);
+    for (uint32_t word = 0; word < words_for(blocks); word++) {
+        if (free_word(h, record, word, blocks) != 0)
             return true;
     }
     return false;
@@ -32,7 +32,7 @@ page_is_all_free(const struct slab_heap *h, struct slab_record *record)
 {
     const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if ((free_word(h, record, word) & word_mask(word, blocks)) != word_mask(word, blocks))
+        if (free_word(h, record, word, blocks) != word_mask(word, blocks))
             return false;
     }
     return true;
@@ -110,8 +110,8 @@ take_word(hshm_allocator *a, uint64_t slice, uint64_t locked, uint32_t word, uin
     if (load_seq_cst(at) != shared)
         return false;
     /* Between seeing them free and taking them; while the slab is locked nobody can have taken and freed one of them anew. */
-    if (shared != 0 && op_any_frees(a))
-        slab_acknowledge(a, slice, load_relaxed(&h->slices[slice]), OP_OTHERS);
+    if (shared != 0)
+        slab_acknowledge(a, slice, OP_OTHERS);
     if (mask == UINT64_MAX && shared != 0 && bits_count(shared) < SLAB_WORD_MANY) {
         if (!share_word(h, record, locked, word, home))
             return false;
@@ -213,8 +213,7 @@ page_retire(hshm_allocator *a, uint64_t slice)
         return false;
     /* Locked, it stays what it is; before, it may have been another slab than the one looked at. */
     const uint64_t now = load_acquire(&h->slices[slice]);
-    if (op_any_frees(a))
-        slab_acknowledge(a, slice, now, OP_OURS_TAKEN);
+    slab_acknowledge(a, slice, OP_OURS_TAKEN);
     if (page_give_slices(a, slice, now))
         return true;
     unlock(h, slice, locked, words_for(blocks_of(h, record)));
@@ -240,9 +239,10 @@ page_retire_at_home(void *arg, uint32_t cpu)
 static uint32_t
 count_free_blocks(const struct slab_heap *h, struct slab_record *record)
 {
+    const uint32_t blocks = blocks_of(h, record);
     uint32_t free_blocks = 0;
-    for (uint32_t word = 0; word < words_for(blocks_of(h, record)); word++)
-        free_blocks += bits_count(free_word(h, record, word) & word_mask(word, blocks_of(h, record)));
+    for (uint32_t word = 0; word < words_for(blocks); word++)
+        free_blocks += bits_count(free_word(h, record, word, blocks));
     return free_blocks;
 }
 

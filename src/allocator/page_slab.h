@@ -76,13 +76,6 @@ struct here {
 
 /* ---- looking at slabs ---- */
 
-/* From a region: may say anything. */
-static inline uint32_t
-blocks_of(const struct slab_heap *h, const struct slab_record *record)
-{
-    return (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
-}
-
 /*
  * May a shared bit be set?  Looked at first because shared bits lie in cache lines of their own.  Who sets a bit sets this
  * afterwards, if it is not; who finds none sets it to 0 and looks at the bits once more.  Who was slow may so change the
@@ -101,11 +94,13 @@ note_shared(struct slab_record *record)
         __atomic_store_n(&record->left_from, 1, __ATOMIC_SEQ_CST);
 }
 
+/* Of a slab of so many blocks; a late SLAB_WORD_TAKEN is none of them. */
 static inline uint64_t
-free_word(const struct slab_heap *h, struct slab_record *record, uint32_t word)
+free_word(const struct slab_heap *h, struct slab_record *record, uint32_t word, uint32_t blocks)
 {
     const uint64_t home = load_seq_cst(&bits_of(record)[word]);
-    return may_be_shared(record) ? home | load_seq_cst(&remote_of(h, record)[word]) : home;
+    const uint64_t bits = may_be_shared(record) ? home | load_seq_cst(&remote_of(h, record)[word]) : home;
+    return bits & word_mask(word, blocks);
 }
 
 static inline bool

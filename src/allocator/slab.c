@@ -356,10 +356,11 @@ give_large_for(hshm_allocator *a, struct op *op, const struct block_place *place
     return HSHM_OK;
 }
 
-void
-slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found, enum op_whose whose)
+NO_INLINE void
+slab_tell_logs(hshm_allocator *a, uint64_t slice, enum op_whose whose)
 {
     const uint64_t begin = a->layout.data_off + (slice << a->slab.shift);
+    const uint64_t found = load_relaxed(&a->slab.slices[slice]);
     op_acknowledge(a, begin, begin + (slice_count(found) << a->slab.shift), whose);
 }
 

@@ -24,6 +24,7 @@
 
 #include "allocator/op_log.h"
 #include "allocator/size_class.h"
+#include "base/checked.h"
 #include "format/slab_format.h"
 
 enum {
@@ -108,6 +109,13 @@ static inline unsigned char *
 slice_address(const struct slab_heap *h, uint64_t slice)
 {
     return h->data + (slice << h->shift);
+}
+
+/* How many blocks a slab has.  From a region: it may say anything, and is no more than there are bits. */
+static inline uint32_t
+blocks_of(const struct slab_heap *h, const struct slab_record *record)
+{
+    return (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
 }
 
 /* How many words of bits so many blocks have. */
@@ -261,8 +269,8 @@ bool large_give(hshm_allocator *a, const struct block_place *place);
 void *slab_realloc(hshm_allocator *a, void *addr, size_t size);
 /* For user slots; see op_log.h. */
 void *large_for(hshm_allocator *a, const struct claim *claim, struct op *op);
-/* op_acknowledge() for all blocks of a slab. */
-void slab_acknowledge(hshm_allocator *a, uint64_t slice, uint64_t found, enum op_whose whose);
+/* slab_acknowledge(), which asks first whether any log frees a block. */
+void slab_tell_logs(hshm_allocator *a, uint64_t slice, enum op_whose whose);
 hshm_status slab_give_for(hshm_allocator *a, struct op *op, void *addr);
 size_t slab_usable_size(hshm_allocator *a, const void *addr);
 void slab_count_failure(hshm_allocator *a);

@@ -38,7 +38,7 @@ struct dead_threads {
 static bool
 is_all_free(const struct slab_heap *h, struct slab_record *record, uint64_t *ret_remote)
 {
-    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+    const uint32_t blocks = blocks_of(h, record);
     *ret_remote = 0;
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         const uint64_t bits = load_seq_cst(&bits_of(record)[word]);
@@ -54,8 +54,7 @@ is_all_free(const struct slab_heap *h, struct slab_record *record, uint64_t *ret
 static bool
 retire_locked(hshm_allocator *a, uint64_t slice, uint64_t found)
 {
-    if (op_any_frees(a))
-        slab_acknowledge(a, slice, found, OP_ANYONES);
+    slab_acknowledge(a, slice, OP_ANYONES);
     return run_free(a, slice, found);
 }
 
@@ -108,7 +107,7 @@ is_dead_thread(const struct dead_threads *dead, uint64_t own)
 static void
 finish_harvest(const struct slab_heap *h, struct slab_record *record)
 {
-    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+    const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         const uint64_t both = load_seq_cst(&bits_of(record)[word]) & load_seq_cst(&remote_of(h, record)[word]);
         if (both != 0)
@@ -201,7 +200,7 @@ bits_of_the_dead(const struct slab_heap *h, struct slab_record *record, uint32_t
 static void
 restore_words(const struct slab_heap *h, struct slab_record *record)
 {
-    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
+    const uint32_t blocks = blocks_of(h, record);
     for (uint32_t word = 0; word < words_for(blocks); word++) {
         const uint64_t mask = word_mask(word, blocks);
         const uint64_t bits = bits_of_the_dead(h, record, word, mask);
@@ -213,17 +212,6 @@ restore_words(const struct slab_heap *h, struct slab_record *record)
     FAILPOINT("page.dead_home_done");
     store_release(&record->log, 0);
     FAILPOINT("page.dead_unlogged");
-}
-
-static bool
-any_free(const struct slab_heap *h, struct slab_record *record)
-{
-    const uint32_t blocks = (uint32_t)min_u64(load_relaxed(&record->blocks), (uint64_t)h->words * WORD_BITS);
-    for (uint32_t word = 0; word < words_for(blocks); word++) {
-        if ((load_seq_cst(&bits_of(record)[word]) | load_seq_cst(&remote_of(h, record)[word])) != 0)
-            return true;
-    }
-    return false;
 }
 
 /*
@@ -260,7 +248,7 @@ recover_page_slab(hshm_allocator *a, uint64_t slice, uint64_t own, uint64_t proc
     } else if (page_is_current(own)) {
         report->slabs += shelve_left(a, slice, process);
     } else if (flags == (SLAB_IS | SLAB_FULL)) {
-        shelve = any_free(h, record);
+        shelve = page_has_free(h, record); /* the hint was set: see recover_slices() */
     } else if (flags == (SLAB_IS | SLAB_SHELVED) && class < h->classes) {
         shelf_put(h, class, page_shelf(h, own), slice);
     }

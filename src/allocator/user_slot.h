@@ -26,6 +26,11 @@ hshm_status op_begin(hshm_allocator *a, uint32_t start, _Atomic uint64_t *slot, 
 void op_end(hshm_allocator *a, struct op_log *log);
 /* When a slot is CLAIMED for a free, before the block is: which block. */
 void op_log_free(hshm_allocator *a, struct op_log *log, uint64_t off);
+/*
+ * Try what another process may hinder; and if it does, again: after cleaning up after the dead, for a second, and once more after
+ * those who died meanwhile.
+ */
+bool op_try_for_long(hshm_allocator *a, bool (*try)(hshm_allocator *a, void *arg), void *arg);
 /* Clean up after every process that is dead. */
 void op_recover_dead(hshm_allocator *a);
 
