@@ -351,20 +351,14 @@ a_check_of_any_bytes_ends(void **state)
 int
 main(void)
 {
-    static hshm_allocator_kind kinds[] = { HSHM_ALLOCATOR_SCALABLE_PAGE, HSHM_ALLOCATOR_THREAD_LOCAL };
-#define ROWS(test)                                                  \
-    { #test " (ScalablePage)", test, NULL, drop_heaps, &kinds[0] }, \
-    {                                                               \
-#test " (ThreadLocal)", test, NULL, drop_heaps, &kinds[1]   \
-    }
     const struct CMUnitTest tests[] = {
-        ROWS(slices_that_make_no_sense_are_found),
-        ROWS(slabs_that_make_no_sense_are_found),
+        OF_SLAB_KINDS(slices_that_make_no_sense_are_found),
+        OF_SLAB_KINDS(slabs_that_make_no_sense_are_found),
         cmocka_unit_test_teardown(owners_that_make_no_sense_are_found, drop_heaps),
         cmocka_unit_test_teardown(holders_that_make_no_sense_are_found, drop_heaps),
-        ROWS(a_repair_makes_hints_anew),
-        ROWS(a_report_of_the_first_version_is_filled_as_far_as_it_goes),
-        ROWS(a_report_tells_what_was_looked_at),
+        OF_SLAB_KINDS(a_repair_makes_hints_anew),
+        OF_SLAB_KINDS(a_report_of_the_first_version_is_filled_as_far_as_it_goes),
+        OF_SLAB_KINDS(a_report_tells_what_was_looked_at),
         cmocka_unit_test_teardown(a_stack_that_makes_no_sense_is_found, drop_heaps),
         cmocka_unit_test_teardown(a_check_of_any_bytes_ends, drop_heaps),
     };

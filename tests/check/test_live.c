@@ -307,6 +307,25 @@ scene_begin(void **state, hshm_allocator **ret_heap)
     return scene;
 }
 
+/* The checker's process is the answer. */
+static pid_t
+start_all(struct scene *scene, pid_t workers[WORKERS], uint64_t *random)
+{
+    for (unsigned i = 0; i < WORKERS; i++)
+        workers[i] = start_worker(scene, i, random);
+    return child_start(be_the_checker, scene);
+}
+
+static void
+end_all(struct scene *scene, const pid_t workers[WORKERS], pid_t checker)
+{
+    atomic_store(&scene->checker_ends, true);
+    assert_int_equal(child_wait(checker), 0);
+    atomic_store(&scene->ends, true);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(child_wait(workers[i]), 0);
+}
+
 /* All have ended, or are dead: nothing is left of what they were in the middle of. */
 static void
 scene_end(const struct scene *scene, hshm_allocator *heap)
@@ -330,15 +349,9 @@ a_check_beside_those_who_work_raises_no_alarm(void **state)
     struct scene *scene = scene_begin(state, &heap);
     uint64_t random = test_seed();
     pid_t workers[WORKERS];
-    for (unsigned i = 0; i < WORKERS; i++)
-        workers[i] = start_worker(scene, i, &random);
-    const pid_t checker = child_start(be_the_checker, scene);
+    const pid_t checker = start_all(scene, workers, &random);
     wait_for_checks(scene, CHECKS * long_factor(), checker);
-    atomic_store(&scene->checker_ends, true);
-    assert_int_equal(child_wait(checker), 0);
-    atomic_store(&scene->ends, true);
-    for (unsigned i = 0; i < WORKERS; i++)
-        assert_int_equal(child_wait(workers[i]), 0);
+    end_all(scene, workers, checker);
     assert_int_equal(scene->most.left_by_dead, 0);
     scene_end(scene, heap);
 }
@@ -411,9 +424,7 @@ stopped_processes_raise_no_alarm(void **state)
     struct scene *scene = scene_begin(state, &heap);
     uint64_t random = test_seed();
     pid_t workers[WORKERS];
-    for (unsigned i = 0; i < WORKERS; i++)
-        workers[i] = start_worker(scene, i, &random);
-    const pid_t checker = child_start(be_the_checker, scene);
+    const pid_t checker = start_all(scene, workers, &random);
     for (unsigned stops = 0; stops < STOPS * long_factor(); stops++) {
         /* One after the other, until nobody works: what is left then holds still as damage does. */
         for (unsigned i = 0; i < WORKERS; i++) {
@@ -424,29 +435,17 @@ stopped_processes_raise_no_alarm(void **state)
         for (unsigned i = 0; i < WORKERS; i++)
             assert_int_equal(kill(workers[i], SIGCONT), 0);
     }
-    atomic_store(&scene->checker_ends, true);
-    assert_int_equal(child_wait(checker), 0);
-    atomic_store(&scene->ends, true);
-    for (unsigned i = 0; i < WORKERS; i++)
-        assert_int_equal(child_wait(workers[i]), 0);
+    end_all(scene, workers, checker);
     scene_end(scene, heap);
 }
 
 int
 main(void)
 {
-    static hshm_allocator_kind kinds[] = { HSHM_ALLOCATOR_STACK, HSHM_ALLOCATOR_SCALABLE_PAGE,
-                                           HSHM_ALLOCATOR_THREAD_LOCAL };
-#define ROWS(test)                                                      \
-    { #test " (Stack)", test, NULL, drop_heaps, &kinds[0] },            \
-        { #test " (ScalablePage)", test, NULL, drop_heaps, &kinds[1] }, \
-    {                                                                   \
-#test " (ThreadLocal)", test, NULL, drop_heaps, &kinds[2]       \
-    }
     const struct CMUnitTest tests[] = {
-        ROWS(a_check_beside_those_who_work_raises_no_alarm),
-        ROWS(what_killed_processes_leave_raises_no_alarm),
-        ROWS(stopped_processes_raise_no_alarm),
+        OF_ALL_KINDS(a_check_beside_those_who_work_raises_no_alarm),
+        OF_ALL_KINDS(what_killed_processes_leave_raises_no_alarm),
+        OF_ALL_KINDS(stopped_processes_raise_no_alarm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

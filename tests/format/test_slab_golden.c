@@ -43,6 +43,17 @@ hide_time(unsigned char *image)
     memset(image + root + offsetof(struct slab_root, tidied), 0, sizeof(uint64_t));
 }
 
+/* The stored array, with its heap. */
+static void
+attach_array(hshm_allocator_kind kind)
+{
+    hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
+    load(kind, "array");
+    options.array = stored;
+    options.array_size = sizeof stored;
+    assert_ok(hshm_backend_attach(NULL, HSHM_BACKEND_ARRAY, NULL, &options, NULL));
+}
+
 /* ---- counts in CURRENT words: builds that made the images wrote 0 ---- */
 
 static struct {
@@ -53,11 +64,7 @@ static struct {
 static void
 find_tables(hshm_allocator_kind kind)
 {
-    hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
-    load(kind, "array");
-    options.array = stored;
-    options.array_size = sizeof stored;
-    assert_ok(hshm_backend_attach(NULL, HSHM_BACKEND_ARRAY, NULL, &options, NULL));
+    attach_array(kind);
     hshm_allocator *heap = NULL;
     assert_ok(hshm_allocator_get(NULL, golden_id, kind, &heap));
     const struct slab_heap *h = &heap->slab;
@@ -175,11 +182,7 @@ assert_golden_heap(hshm_allocator_kind kind)
 static void
 assert_array_is_read(hshm_allocator_kind kind)
 {
-    hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
-    load(kind, "array");
-    options.array = stored;
-    options.array_size = sizeof stored;
-    assert_ok(hshm_backend_attach(NULL, HSHM_BACKEND_ARRAY, NULL, &options, NULL));
+    attach_array(kind);
     assert_golden_heap(kind);
     assert_ok(hshm_backend_detach(NULL, GOLDEN_BACKEND));
 }

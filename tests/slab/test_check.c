@@ -59,18 +59,10 @@ a_check_finds_damage(void **state)
 int
 main(void)
 {
-    static hshm_allocator_kind kinds[] = { HSHM_ALLOCATOR_STACK, HSHM_ALLOCATOR_SCALABLE_PAGE,
-                                           HSHM_ALLOCATOR_THREAD_LOCAL };
-#define ROWS(test)                                                      \
-    { #test " (Stack)", test, NULL, drop_heaps, &kinds[0] },            \
-        { #test " (ScalablePage)", test, NULL, drop_heaps, &kinds[1] }, \
-    {                                                                   \
-#test " (ThreadLocal)", test, NULL, drop_heaps, &kinds[2]       \
-    }
     const struct CMUnitTest tests[] = {
-        ROWS(a_check_counts_what_is_live),
-        ROWS(a_check_refuses_what_it_does_not_know),
-        ROWS(a_check_finds_damage),
+        OF_ALL_KINDS(a_check_counts_what_is_live),
+        OF_ALL_KINDS(a_check_refuses_what_it_does_not_know),
+        OF_ALL_KINDS(a_check_finds_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -361,26 +361,19 @@ kinds_without_it_say_so(void **state)
     assert_ok(hshm_free(heap, block));
 }
 
-#define BOTH(run)                                                 \
-    { "scalable_page: " #run, run, NULL, drop_heaps, &kinds[0] }, \
-    {                                                             \
-        "thread_local: " #run, run, NULL, drop_heaps, &kinds[1]   \
-    }
-
 int
 main(void)
 {
-    static hshm_allocator_kind kinds[] = { HSHM_ALLOCATOR_SCALABLE_PAGE, HSHM_ALLOCATOR_THREAD_LOCAL };
     const struct CMUnitTest tests[] = {
-        BOTH(a_killed_process_takes_its_blocks_along),
-        BOTH(who_leaves_takes_its_blocks_along),
-        BOTH(others_may_free_them_meanwhile),
-        BOTH(a_default_holds_for_every_call),
-        BOTH(threads_share_a_process_s_slabs),
-        BOTH(a_full_heap_is_found_out_and_empties),
-        BOTH(a_child_s_blocks_are_its_own),
-        BOTH(a_child_that_leaves_ends_nothing_of_its_parent),
-        BOTH(kinds_without_it_say_so),
+        OF_SLAB_KINDS(a_killed_process_takes_its_blocks_along),
+        OF_SLAB_KINDS(who_leaves_takes_its_blocks_along),
+        OF_SLAB_KINDS(others_may_free_them_meanwhile),
+        OF_SLAB_KINDS(a_default_holds_for_every_call),
+        OF_SLAB_KINDS(threads_share_a_process_s_slabs),
+        OF_SLAB_KINDS(a_full_heap_is_found_out_and_empties),
+        OF_SLAB_KINDS(a_child_s_blocks_are_its_own),
+        OF_SLAB_KINDS(a_child_that_leaves_ends_nothing_of_its_parent),
+        OF_SLAB_KINDS(kinds_without_it_say_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,20 +157,11 @@ half_a_harvest_is_no_second_free(void **state)
 int
 main(void)
 {
-    static hshm_allocator_kind kinds[] = { HSHM_ALLOCATOR_STACK, HSHM_ALLOCATOR_SCALABLE_PAGE,
-                                           HSHM_ALLOCATOR_THREAD_LOCAL };
-#define ROWS(test)                                                      \
-    { #test " (Stack)", test, NULL, drop_heaps, &kinds[0] },            \
-        { #test " (ScalablePage)", test, NULL, drop_heaps, &kinds[1] }, \
-    {                                                                   \
-#test " (ThreadLocal)", test, NULL, drop_heaps, &kinds[2]       \
-    }
     const struct CMUnitTest tests[] = {
-        ROWS(a_recovery_says_what_the_dead_left),
-        ROWS(a_recovery_leaves_the_living_alone),
-        ROWS(what_the_dead_had_allocated_stays),
-        { "half_a_harvest_is_no_second_free (ThreadLocal)", half_a_harvest_is_no_second_free, NULL, drop_heaps,
-          &kinds[2] },
+        OF_ALL_KINDS(a_recovery_says_what_the_dead_left),
+        OF_ALL_KINDS(a_recovery_leaves_the_living_alone),
+        OF_ALL_KINDS(what_the_dead_had_allocated_stays),
+        OF_THREAD_LOCAL(half_a_harvest_is_no_second_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,11 +3,6 @@
  */
 #include "table.h"
 
-#include <stdio.h>
-
-hshm_allocator_kind slot_kinds[3] = { HSHM_ALLOCATOR_STACK, HSHM_ALLOCATOR_SCALABLE_PAGE, HSHM_ALLOCATOR_THREAD_LOCAL };
-static const char *const kind_names[3] = { "stack", "scalable_page", "thread_local" };
-
 hshm_allocator *
 table_heap(const void *const *state, size_t size, struct table **ret_table)
 {
@@ -19,22 +14,6 @@ table_heap(const void *const *state, size_t size, struct table **ret_table)
     assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, kind, sizeof(struct table), NULL, &heap));
     *ret_table = hshm_allocator_custom_header(heap, NULL);
     return heap;
-}
-
-int
-run_slot_cases(const char *group, const struct slot_case *cases, size_t count)
-{
-    struct CMUnitTest *tests = test_calloc(count * COUNTOF(slot_kinds), sizeof *tests);
-    for (size_t i = 0; i < count; i++) {
-        for (size_t kind = 0; kind < COUNTOF(slot_kinds); kind++) {
-            static char names[256][128];
-            char *name = names[i * COUNTOF(slot_kinds) + kind];
-            (void)snprintf(name, sizeof names[0], "%s: %s", kind_names[kind], cases[i].name);
-            tests[i * COUNTOF(slot_kinds) + kind] =
-                (struct CMUnitTest){ name, cases[i].run, NULL, drop_heaps, &slot_kinds[kind] };
-        }
-    }
-    return _cmocka_run_group_tests(group, tests, count * COUNTOF(slot_kinds), NULL, NULL);
 }
 
 uint64_t

@@ -14,22 +14,8 @@ struct table {
     hshm_slot slots[TABLE_SLOTS];
 };
 
-/* The kinds; a case finds its own in *state. */
-extern hshm_allocator_kind slot_kinds[3];
-
 /* In lazy POSIX shared memory of that size, by the default manager, with ids 1 and {1, 0}; drop_heaps() ends it. */
 hshm_allocator *table_heap(const void *const *state, size_t size, struct table **ret_table);
-
-/* Each case for each kind. */
-struct slot_case {
-    const char *name;
-    void (*run)(void **state);
-};
-int run_slot_cases(const char *group, const struct slot_case *cases, size_t count);
-#define SLOT_CASE(name) \
-    {                   \
-#name, name     \
-    }
 
 /* How many slots of the table are full; each must hold a live block, and no two the same. */
 uint64_t full_slots(hshm_allocator *heap, const struct table *table);

@@ -287,12 +287,12 @@ processes_change_the_same_slots(void **state)
 int
 main(void)
 {
-    static const struct slot_case cases[] = {
-        SLOT_CASE(a_slot_holds_its_block),          SLOT_CASE(a_block_moves_from_slot_to_slot),
-        SLOT_CASE(slots_may_lie_in_blocks),         SLOT_CASE(what_cannot_be_done_changes_nothing),
-        SLOT_CASE(damaged_slots_are_found_out),     SLOT_CASE(who_may_only_look_is_refused),
-        SLOT_CASE(heaps_without_slots_say_so),      SLOT_CASE(threads_change_the_same_slots),
-        SLOT_CASE(processes_change_the_same_slots),
+    const struct CMUnitTest tests[] = {
+        OF_ALL_KINDS(a_slot_holds_its_block),          OF_ALL_KINDS(a_block_moves_from_slot_to_slot),
+        OF_ALL_KINDS(slots_may_lie_in_blocks),         OF_ALL_KINDS(what_cannot_be_done_changes_nothing),
+        OF_ALL_KINDS(damaged_slots_are_found_out),     OF_ALL_KINDS(who_may_only_look_is_refused),
+        OF_ALL_KINDS(heaps_without_slots_say_so),      OF_ALL_KINDS(threads_change_the_same_slots),
+        OF_ALL_KINDS(processes_change_the_same_slots),
     };
-    return run_slot_cases("slots.calls", cases, COUNTOF(cases));
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

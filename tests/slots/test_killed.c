@@ -250,10 +250,10 @@ a_slot_that_the_dead_left_is_cleaned_up_by_who_uses_it(void **state)
 int
 main(void)
 {
-    static const struct slot_case cases[] = {
-        SLOT_CASE(no_block_is_lost),
-        SLOT_CASE(no_block_is_freed_twice_when_others_have_taken_it_anew),
-        SLOT_CASE(a_slot_that_the_dead_left_is_cleaned_up_by_who_uses_it),
+    const struct CMUnitTest tests[] = {
+        OF_ALL_KINDS(no_block_is_lost),
+        OF_ALL_KINDS(no_block_is_freed_twice_when_others_have_taken_it_anew),
+        OF_ALL_KINDS(a_slot_that_the_dead_left_is_cleaned_up_by_who_uses_it),
     };
-    return run_slot_cases("slots.killed", cases, COUNTOF(cases));
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,9 +5,11 @@
 #include "table.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "allocator/names.h"
@@ -320,6 +322,17 @@ change_names_for_ever(void *arg)
     return 0;
 }
 
+/* Until it has done so many calls more; then it is in the middle of some other one. */
+static void
+wait_for_changes(pid_t victim, _Atomic uint64_t *counts, uint64_t more)
+{
+    const uint64_t until = counts[0] + counts[1] + more;
+    while (counts[0] + counts[1] < until) {
+        assert_int_equal(waitpid(victim, NULL, WNOHANG), 0);
+        (void)sched_yield();
+    }
+}
+
 static void
 who_is_killed_leaves_names_to_the_others(void **state)
 {
@@ -330,8 +343,7 @@ who_is_killed_leaves_names_to_the_others(void **state)
     for (unsigned round = 0; round < VICTIMS; round++) {
         struct party party = { heap, next_random(&random), &counts[0], &counts[1] };
         const pid_t victim = child_start(change_names_for_ever, &party);
-        const struct timespec some = { 0, (long)(next_random(&random) % 3000000) };
-        (void)nanosleep(&some, NULL);
+        wait_for_changes(victim, counts, 1 + next_random(&random) % 100);
         assert_int_equal(kill(victim, SIGKILL), 0);
         assert_int_equal(child_wait(victim), 128 + SIGKILL);
         (void)change_names(&party); /* the first call that needs the lock finds out */
@@ -391,17 +403,17 @@ damaged_names_are_survived(void **state)
 int
 main(void)
 {
-    static const struct slot_case cases[] = {
-        SLOT_CASE(a_name_leads_to_its_block),
-        SLOT_CASE(a_name_is_a_slot),
-        SLOT_CASE(what_cannot_be_named_is_refused),
-        SLOT_CASE(small_and_private_heaps_have_none),
-        SLOT_CASE(as_many_names_as_there_is_room_for),
-        SLOT_CASE(others_find_it_also_read_only),
-        SLOT_CASE(threads_and_processes_change_the_same_names),
-        SLOT_CASE(who_is_killed_leaves_names_to_the_others),
-        SLOT_CASE(a_dead_one_s_lock_is_let_go),
-        SLOT_CASE(damaged_names_are_survived),
+    const struct CMUnitTest tests[] = {
+        OF_ALL_KINDS(a_name_leads_to_its_block),
+        OF_ALL_KINDS(a_name_is_a_slot),
+        OF_ALL_KINDS(what_cannot_be_named_is_refused),
+        OF_ALL_KINDS(small_and_private_heaps_have_none),
+        OF_ALL_KINDS(as_many_names_as_there_is_room_for),
+        OF_ALL_KINDS(others_find_it_also_read_only),
+        OF_ALL_KINDS(threads_and_processes_change_the_same_names),
+        OF_ALL_KINDS(who_is_killed_leaves_names_to_the_others),
+        OF_ALL_KINDS(a_dead_one_s_lock_is_let_go),
+        OF_ALL_KINDS(damaged_names_are_survived),
     };
-    return run_slot_cases("slots.names", cases, COUNTOF(cases));
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,8 @@
 
 #include "allocator/allocator.h"
 
+hshm_allocator_kind heap_kinds[3] = { HSHM_ALLOCATOR_STACK, HSHM_ALLOCATOR_SCALABLE_PAGE, HSHM_ALLOCATOR_THREAD_LOCAL };
+
 static uint64_t
 pattern_word(uint64_t key, uint64_t at)
 {

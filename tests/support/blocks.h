@@ -42,4 +42,18 @@ uint64_t stack_rounded(size_t size);
 /* A teardown: leave all that the default manager holds, also after a failed test. */
 int drop_heaps(void **state);
 
+/*
+ * Rows of a table of cases: one for each kind of heap that can be shared, or for each that cuts slabs.  A case finds its kind in
+ * *state.
+ */
+extern hshm_allocator_kind heap_kinds[3];
+/* clang-format off */
+#define OF_KIND(test, title, i) { #test " (" title ")", test, NULL, drop_heaps, &heap_kinds[i] }
+#define OF_STACK(test) OF_KIND(test, "Stack", 0)
+#define OF_SCALABLE_PAGE(test) OF_KIND(test, "ScalablePage", 1)
+#define OF_THREAD_LOCAL(test) OF_KIND(test, "ThreadLocal", 2)
+#define OF_SLAB_KINDS(test) OF_SCALABLE_PAGE(test), OF_THREAD_LOCAL(test)
+#define OF_ALL_KINDS(test) OF_STACK(test), OF_SLAB_KINDS(test)
+/* clang-format on */
+
 #endif
