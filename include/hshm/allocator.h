@@ -153,11 +153,19 @@ HSHM_API hshm_status hshm_allocator_get(hshm_manager *manager, hshm_allocator_id
                                         hshm_allocator **ret_allocator);
 
 /**
- * Forget the heap in this manager; the handle ends.  What is in the region stays, and others who are attached go on.
- * Blocks can be read and written until the backend is detached or destroyed.
+ * Forget the heap in this manager: its id is free, and the handle is of no use but for hshm_allocator_register().  What is
+ * in the region stays, and others who are attached go on.  Blocks can be read and written until the backend is detached or
+ * destroyed.
  * @return HSHM_OK, or HSHM_E_NOTFOUND (harmless)
  */
 HSHM_API hshm_status hshm_allocator_unregister(hshm_manager *manager, hshm_allocator_id allocator_id);
+
+/**
+ * Take a heap that was unregistered back into the manager, under its id.  Its backend must not have been left meanwhile.
+ * @return HSHM_OK, also if it is registered; HSHM_E_NOTFOUND (no backend of this manager has that handle), HSHM_E_EXISTS (the
+ *         id was given to another heap), HSHM_E_INVAL (NULL)
+ */
+HSHM_API hshm_status hshm_allocator_register(hshm_manager *manager, hshm_allocator *allocator);
 
 /** The heap's kind. */
 HSHM_API hshm_allocator_kind hshm_allocator_kind_of(const hshm_allocator *allocator);

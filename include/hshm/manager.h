@@ -48,6 +48,18 @@ HSHM_API hshm_status hshm_resolve(hshm_manager *manager, hshm_shm_ptr pointer, v
  */
 HSHM_API hshm_status hshm_identify(hshm_manager *manager, const void *addr, hshm_shm_ptr *ret_pointer);
 
+/**
+ * The heap of this process whose region begins at that address, in whichever manager, registered or not.
+ *
+ * For what lies in a region and must find its heap there, such as the allocator of a container: hshm_to_off() of its own
+ * address tells where the region begins, and that distance is the same in every process.  Takes some 5 ns, without a lock, as
+ * long as a process has no more than some 200 heaps.
+ *
+ * @param region  hshm_to_addr(heap, off) - off, for any offset; the heap must not be left during the call
+ * @return NULL if there is none, and HSHM_E_NOTFOUND as last status
+ */
+HSHM_API hshm_allocator *hshm_allocator_at(const void *region);
+
 #ifdef __cplusplus
 }
 #endif

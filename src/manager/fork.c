@@ -5,10 +5,11 @@
  * region gets a slot of the child's own.  Where that cannot be had, the heap refuses every call in the child: working
  * under the parent's slot would make the child look dead, and its work look abandoned, when the parent dies.
  *
- * The list of managers is the one thing here that is global besides the default manager: fork() has no argument.
+ * The list of managers is global, besides the default manager: fork() has no argument.
  */
 #include "allocator/thread_table.h"
 #include "backend/members.h"
+#include "base/error.h"
 #include "manager/manager.h"
 #include "sync/fork_guard.h"
 
@@ -99,6 +100,22 @@ after_fork_in_child(void)
     }
     thread_table_fork_child();
     local_lock_give(&managers.lock);
+}
+
+hshm_allocator *
+managers_find_at(const void *region)
+{
+    hshm_allocator *found = NULL;
+    local_lock_take(&managers.lock);
+    for (hshm_manager *manager = managers.first; manager != NULL && found == NULL; manager = manager->next) {
+        local_lock_take(&manager->lock);
+        found = registry_find_at(manager, region);
+        local_lock_give(&manager->lock);
+    }
+    local_lock_give(&managers.lock);
+    if (found == NULL)
+        (void)fail(HSHM_E_NOTFOUND, "no heap of this process has its region at %p", region);
+    return found;
 }
 
 static const struct fork_hooks hooks = { before_fork, after_fork_in_parent, after_fork_in_child };

@@ -205,6 +205,7 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
     FAILPOINT("heap.described");
     region_publish(header);
     FAILPOINT("heap.published");
+    by_address_add(a);
     *ret_allocator = a;
     return HSHM_OK;
 }
@@ -266,6 +267,7 @@ heap_open(hshm_backend *backend, const struct region_header *header, hshm_alloca
         allocator_refuse_writes(a);
     else
         recover_inherited(a, region);
+    by_address_add(a);
     *ret_allocator = a;
     return HSHM_OK;
 }
@@ -275,6 +277,7 @@ heap_close(hshm_allocator *a)
 {
     if (a == NULL)
         return;
+    by_address_remove(a);
     a->ops.close(a);
     free(a);
 }

@@ -476,6 +476,46 @@ hshm_allocator_unregister(hshm_manager *manager, hshm_allocator_id allocator_id)
     return backend != NULL ? HSHM_OK : unknown_allocator(allocator_id);
 }
 
+/* The backend that has this handle, unregistered or not.  Only compares: the handle may be anything. */
+static hshm_backend *
+backend_of(const hshm_manager *manager, const hshm_allocator *allocator)
+{
+    for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
+        if (!backend->building && (backend->allocator == allocator || backend->forgotten == allocator))
+            return backend;
+    }
+    return NULL;
+}
+
+static hshm_status
+register_locked(hshm_manager *manager, hshm_allocator *allocator)
+{
+    hshm_backend *backend = backend_of(manager, allocator);
+    if (backend == NULL)
+        return fail(HSHM_E_NOTFOUND, "%p is no heap of a backend that is registered in this manager",
+                    (const void *)allocator);
+    if (backend->allocator == allocator)
+        return HSHM_OK;
+    if (registry_find_allocator(manager, allocator->id) != NULL)
+        return fail(HSHM_E_EXISTS, "the allocator id %" PRIu32 ".%" PRIu32 " was given to another heap meanwhile",
+                    allocator->id.major, allocator->id.minor);
+    backend->allocator = allocator;
+    backend->forgotten = NULL;
+    return HSHM_OK;
+}
+
+hshm_status
+hshm_allocator_register(hshm_manager *manager, hshm_allocator *allocator)
+{
+    if (allocator == NULL)
+        return fail(HSHM_E_INVAL, "hshm_allocator_register: allocator is NULL");
+    manager = or_default(manager);
+    local_lock_take(&manager->lock);
+    const hshm_status status = register_locked(manager, allocator);
+    local_lock_give(&manager->lock);
+    return status;
+}
+
 /* ---- pointers that travel ---- */
 
 hshm_status

@@ -31,6 +31,8 @@ struct hshm_manager {
 
 hshm_backend *registry_find_backend(const hshm_manager *manager, hshm_backend_id id);
 hshm_backend *registry_find_allocator(const hshm_manager *manager, hshm_allocator_id id);
+/* The heap, unregistered or not, whose region begins there. */
+hshm_allocator *registry_find_at(const hshm_manager *manager, const void *region);
 void registry_add(hshm_manager *manager, hshm_backend *backend);
 void registry_take_out(hshm_manager *manager, hshm_backend *backend);
 
@@ -52,9 +54,17 @@ void heap_settle_in_child(hshm_allocator *allocator, struct region *region);
 /* Does this address, or offset, lie in the heap's data or custom header? */
 bool heap_owns(hshm_allocator *allocator, const void *addr);
 
+/* ---- by_address.c: the process's heaps by where their regions begin ---- */
+
+void by_address_add(hshm_allocator *allocator);
+void by_address_remove(hshm_allocator *allocator);
+
 /* ---- fork.c: every manager of the process, so that fork() finds them ---- */
 
 void fork_list_add(hshm_manager *manager);
 void fork_list_remove(hshm_manager *manager);
+
+/* The heap whose region begins there, in whichever manager; NULL, with a sentence, if there is none. */
+hshm_allocator *managers_find_at(const void *region);
 
 #endif

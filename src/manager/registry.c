@@ -24,6 +24,17 @@ registry_find_allocator(const hshm_manager *manager, hshm_allocator_id id)
     return NULL;
 }
 
+hshm_allocator *
+registry_find_at(const hshm_manager *manager, const void *region)
+{
+    for (const hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
+        hshm_allocator *allocator = backend->allocator != NULL ? backend->allocator : backend->forgotten;
+        if (!backend->building && backend->region.base == region && allocator != NULL)
+            return allocator;
+    }
+    return NULL;
+}
+
 void
 registry_add(hshm_manager *manager, hshm_backend *backend)
 {

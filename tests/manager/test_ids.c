@@ -151,6 +151,39 @@ managers_know_nothing_of_each_other(void **state)
 }
 
 static void
+an_unregistered_heap_can_be_taken_back(void **state)
+{
+    (void)state;
+    const hshm_allocator_id id = { 1, 0 };
+    make(NULL, 1, id);
+    hshm_allocator *heap = get(NULL, id);
+    assert_ok(hshm_allocator_register(NULL, heap)); /* it is registered */
+    void *block = hshm_malloc(heap, 100);
+    assert_ok(hshm_allocator_unregister(NULL, id));
+    assert_ok(hshm_allocator_register(NULL, heap));
+    assert_ptr_equal(get(NULL, id), heap);
+    assert_ok(hshm_free(heap, block));
+
+    /* Not if its id is another's by now. */
+    assert_ok(hshm_allocator_unregister(NULL, id));
+    make(NULL, 2, id);
+    assert_status(hshm_allocator_register(NULL, heap), HSHM_E_EXISTS);
+    assert_sentence("id 1.0 was given to another heap");
+    assert_ok(hshm_backend_destroy(NULL, 2));
+    assert_ok(hshm_allocator_register(NULL, heap));
+
+    /* Nor in another manager, nor after its end. */
+    hshm_manager *other = NULL;
+    assert_ok(hshm_manager_create(&other));
+    assert_status(hshm_allocator_register(other, heap), HSHM_E_NOTFOUND);
+    hshm_manager_destroy(other);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    assert_status(hshm_allocator_register(NULL, heap), HSHM_E_NOTFOUND);
+    assert_sentence("is no heap of a backend");
+    assert_status(hshm_allocator_register(NULL, NULL), HSHM_E_INVAL);
+}
+
+static void
 unregistered_ids_can_be_used_again(void **state)
 {
     (void)state;
@@ -207,6 +240,7 @@ main(void)
         cmocka_unit_test(backends_go_in_any_order),
         cmocka_unit_test(clean_up_of_what_does_not_exist_is_harmless),
         cmocka_unit_test(managers_know_nothing_of_each_other),
+        cmocka_unit_test(an_unregistered_heap_can_be_taken_back),
         cmocka_unit_test(unregistered_ids_can_be_used_again),
         cmocka_unit_test(every_order_of_ending_is_fine),
     };
