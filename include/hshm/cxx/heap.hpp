@@ -1,0 +1,989 @@
+/*
+ * heap.hpp - memory with an owner: managers, backends, heaps, blocks and objects that let go of what they hold.
+ *
+ * Ownership
+ *   manager, backend and heap are handles that share what they stand for: copies are cheap, and the last one to go ends it.
+ *   A heap holds its backend, a backend its manager, a block or unique_ptr its heap.  So the order in which they end does not
+ *   matter, at the end of a program neither: a static unique_ptr keeps the heap that it needs.
+ *   Ending a backend leaves the memory (mapping and descriptor), and removes the name if at_end says so.
+ *   Plain pointers (allocate(), construct()) own nothing: as in C, a block lives until somebody frees it.
+ *
+ * Processes
+ *   A forked child shares its parent's heaps, and removes no name that its parent made.
+ *   exec, _exit and SIGKILL run no destructors: the kernel takes the memory back, a name stays (at_end::remove or not)
+ *   until the next create() with options.backend.replace = HSHM_REPLACE_DEAD, or hshm_backend_remove().
+ *
+ * Objects in a heap
+ *   What other processes shall use must not hold addresses: no pointers and references (use offset_ptr), no virtual functions,
+ *   no std::string with the usual allocator.  The library refuses what it can see (may_be_shared).
+ *
+ * Threads: as the C calls: heaps may be used by many threads; one handle object must not be changed by one thread while
+ * another uses it.  None of this is for signal handlers.
+ */
+#ifndef HSHM_CXX_HEAP_HPP
+#define HSHM_CXX_HEAP_HPP
+
+#include <hshm/cxx/error.hpp>
+#include <hshm/hshm.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace hshm {
+
+/**
+ * May objects of this type lie where other processes read them?  False for what certainly holds an address of one process: a
+ * pointer, a class with virtual functions.  It cannot look into classes.  Specialise it for a type of your own that is
+ * meant for one process only, or whose every process runs at the same addresses.
+ */
+template <class T>
+inline constexpr bool may_be_shared = !std::is_pointer_v<T> && !std::is_member_function_pointer_v<T> && !std::is_polymorphic_v<T>;
+
+/** What becomes of a region's name when its last handle in the process that created it ends. */
+enum class at_end {
+    automatic, /**< names in /dev/shm go, files stay          */
+    remove,    /**< it goes; who is attached goes on          */
+    keep       /**< it stays, for hshm_backend_attach() later */
+};
+
+namespace detail {
+
+/* Counts its handles.  (std::shared_ptr cannot be made without exceptions.) */
+class counted {
+public:
+    void hold() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
+    /* Pairs with itself: who ends the object comes after all that others did with it. */
+    bool let_go() noexcept { return handles_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
+private:
+    std::atomic<unsigned> handles_{ 1 };
+};
+
+template <class T> class handle {
+public:
+    handle() noexcept = default;
+    /* Takes over the count of 1 that a new object has. */
+    explicit handle(T *first) noexcept
+        : to_(first)
+    {
+    }
+    handle(const handle &other) noexcept
+        : to_(other.to_)
+    {
+        if (to_ != nullptr)
+            to_->hold();
+    }
+    handle(handle &&other) noexcept
+        : to_(std::exchange(other.to_, nullptr))
+    {
+    }
+    handle &operator=(handle other) noexcept
+    {
+        std::swap(to_, other.to_);
+        return *this;
+    }
+    ~handle()
+    {
+        if (to_ != nullptr && to_->let_go())
+            delete to_;
+    }
+    T *get() const noexcept { return to_; }
+    T *operator->() const noexcept { return to_; }
+    explicit operator bool() const noexcept { return to_ != nullptr; }
+
+private:
+    T *to_ = nullptr;
+};
+
+struct owned_manager : counted {
+    hshm_manager *manager = nullptr;
+
+    owned_manager() = default;
+    owned_manager(const owned_manager &) = delete;
+    owned_manager &operator=(const owned_manager &) = delete;
+    ~owned_manager()
+    {
+        if (manager != nullptr) /* of NULL, it would empty the default one */
+            hshm_manager_destroy(manager);
+    }
+};
+
+struct owned_backend : counted {
+    handle<owned_manager> manager; /* none: the default one */
+    hshm_backend_id id = 0;
+    hshm_backend_kind kind = HSHM_BACKEND_POSIX_SHM_MMAP;
+    at_end end = at_end::automatic;
+    std::atomic<bool> open{ false };
+
+    owned_backend() = default;
+    owned_backend(const owned_backend &) = delete;
+    owned_backend &operator=(const owned_backend &) = delete;
+    ~owned_backend() { (void)leave(); }
+
+    hshm_manager *in() const noexcept { return manager ? manager->manager : nullptr; }
+
+    hshm_status leave() noexcept
+    {
+        if (!open.exchange(false))
+            return HSHM_OK;
+        const bool keeps = end == at_end::keep || (end == at_end::automatic && kind == HSHM_BACKEND_POSIX_MMAP);
+        return keeps ? hshm_backend_detach(in(), id) : hshm_backend_destroy(in(), id);
+    }
+};
+
+} // namespace detail
+
+/** A list of backends and heaps: the process's default one, or one of its own (see hshm/manager.h). */
+class manager {
+public:
+    /** The default manager, which never ends. */
+    manager() noexcept = default;
+
+    /** A new, empty one.  Ids in it are free of those in others. */
+    static manager create()
+    {
+        manager made = create(std::nothrow);
+        if (!made.own_)
+            detail::throw_no_memory();
+        return made;
+    }
+    /** Without memory for it: the default one, and HSHM_E_NOSPC as last status; see is_default(). */
+    static manager create(std::nothrow_t) noexcept
+    {
+        hshm_manager *made = nullptr;
+        manager result;
+        if (hshm_manager_create(&made) != HSHM_OK)
+            return result;
+        result.own_ = detail::handle<detail::owned_manager>(new (std::nothrow) detail::owned_manager);
+        if (result.own_)
+            result.own_->manager = made;
+        else
+            hshm_manager_destroy(made);
+        return result;
+    }
+
+    bool is_default() const noexcept { return !own_; }
+    hshm_manager *get() const noexcept { return own_ ? own_->manager : nullptr; }
+
+    /** The address, in this process, of a pointer that came from another one.  It is not known to be a T. */
+    template <class T = void> T *resolve(hshm_shm_ptr pointer) const
+    {
+        void *addr = nullptr;
+        detail::check(hshm_resolve(get(), pointer, &addr));
+        return static_cast<T *>(addr);
+    }
+    template <class T = void> T *resolve(hshm_shm_ptr pointer, std::nothrow_t) const noexcept
+    {
+        void *addr = nullptr;
+        return hshm_resolve(get(), pointer, &addr) == HSHM_OK ? static_cast<T *>(addr) : nullptr;
+    }
+    /** The form that travels. */
+    hshm_shm_ptr identify(const void *addr) const
+    {
+        hshm_shm_ptr pointer = {};
+        detail::check(hshm_identify(get(), addr, &pointer));
+        return pointer;
+    }
+
+private:
+    friend class backend;
+    detail::handle<detail::owned_manager> own_;
+};
+
+/** A region of bytes, registered in a manager (see hshm/backend.h). */
+class backend {
+public:
+    /** None. */
+    backend() noexcept = default;
+
+    /** hshm_backend_create().  `url` may be NULL for kinds without names. */
+    static backend create(const manager &in, hshm_backend_id id, hshm_backend_kind kind, std::size_t size, const char *url,
+                          const hshm_backend_options *options = nullptr)
+    {
+        backend made = create(std::nothrow, in, id, kind, size, url, options);
+        if (!made)
+            detail::throw_last();
+        return made;
+    }
+    static backend create(std::nothrow_t, const manager &in, hshm_backend_id id, hshm_backend_kind kind, std::size_t size,
+                          const char *url, const hshm_backend_options *options = nullptr) noexcept
+    {
+        return open(in, [&](detail::owned_backend &own, hshm_backend **ret) {
+            own.id = id;
+            own.kind = kind;
+            return hshm_backend_create(in.get(), id, kind, size, url, options, ret);
+        });
+    }
+
+    /** hshm_backend_attach(). */
+    static backend attach(const manager &in, hshm_backend_kind kind, const char *url,
+                          const hshm_attach_options *options = nullptr)
+    {
+        backend attached = attach(std::nothrow, in, kind, url, options);
+        if (!attached)
+            detail::throw_last();
+        return attached;
+    }
+    static backend attach(std::nothrow_t, const manager &in, hshm_backend_kind kind, const char *url,
+                          const hshm_attach_options *options = nullptr) noexcept
+    {
+        return open(in, [&](detail::owned_backend &own, hshm_backend **ret) {
+            const hshm_status status = hshm_backend_attach(in.get(), kind, url, options, ret);
+            hshm_backend_info_data info = {};
+            info.struct_size = sizeof info;
+            if (status == HSHM_OK && hshm_backend_info(*ret, &info) == HSHM_OK)
+                own.id = info.id;
+            own.kind = kind;
+            return status;
+        });
+    }
+
+    explicit operator bool() const noexcept { return own_ && own_->open.load(); }
+    /** Was it left by close() of another handle? */
+    bool was_left() const noexcept { return own_ && !own_->open.load(); }
+    hshm_backend *get() const noexcept { return handle_; }
+    hshm_backend_id id() const noexcept { return own_ ? own_->id : 0; }
+    manager in() const noexcept
+    {
+        manager result;
+        if (own_)
+            result.own_ = own_->manager;
+        return result;
+    }
+
+    /** What becomes of the name; for all handles of this region in this process. */
+    void when_it_ends(at_end what) noexcept
+    {
+        if (own_)
+            own_->end = what;
+    }
+
+    hshm_backend_info_data info() const
+    {
+        hshm_backend_info_data info = {};
+        info.struct_size = sizeof info;
+        detail::check(hshm_backend_info(handle_, &info));
+        return info;
+    }
+    void sync() const { detail::check(hshm_backend_sync(handle_)); }
+
+    /**
+     * End it now, for all its handles in this process, and hear whether the name could be removed.  Blocks and objects that
+     * are still held are let go of without being freed.
+     */
+    void close()
+    {
+        handle_ = nullptr;
+        if (own_)
+            detail::check(own_->leave());
+    }
+
+private:
+    template <class Open> static backend open(const manager &in, Open make) noexcept
+    {
+        backend result;
+        result.own_ = detail::handle<detail::owned_backend>(new (std::nothrow) detail::owned_backend);
+        if (!result.own_) /* no memory for some 50 bytes; the last status is an older one */
+            return result;
+        result.own_->manager = in.own_;
+        result.own_->open = make(*result.own_.get(), &result.handle_) == HSHM_OK;
+        return result;
+    }
+
+    hshm_backend *handle_ = nullptr;
+    detail::handle<detail::owned_backend> own_;
+};
+
+/** How heap::create() works. */
+struct heap_options {
+    hshm_backend_kind kind = HSHM_BACKEND_POSIX_SHM_MMAP;
+    hshm_allocator_kind cut = HSHM_ALLOCATOR_THREAD_LOCAL;
+    std::size_t custom_header = 0; /**< bytes                                                    */
+    at_end end = at_end::automatic;
+    hshm_backend_id backend_id = 0;              /**< in a manager of the heap's own: any will do             */
+    hshm_allocator_id allocator_id = { 1, 0 };   /**< stands in hshm_shm_ptr                                  */
+    hshm_backend_options backend = HSHM_BACKEND_OPTIONS_INIT;
+    hshm_allocator_options allocator = HSHM_ALLOCATOR_OPTIONS_INIT;
+};
+
+class heap;
+
+/** Bytes in a heap, freed when this ends. */
+class block;
+
+namespace detail {
+template <class T> struct deleter;
+}
+
+/** An object in a heap, or with T[] an array, destroyed and freed when this ends.  For its own process: it holds addresses. */
+template <class T> using unique_ptr = std::unique_ptr<T, detail::deleter<T>>;
+
+/**
+ * Says in a heap which type a named object has.  Made of the type's name as the compiler spells it, of its size and alignment:
+ * programs of two compilers (or of two versions of a standard library) agree on their own types, and not always on the
+ * library's.  Give a type of yours a spelling to rely on:
+ *
+ *     template <> inline constexpr const char *hshm::type_name<orders> = "shop.orders/2";
+ */
+template <class T> inline constexpr const char *type_name = nullptr;
+
+namespace detail {
+
+constexpr std::uint64_t
+hash_of(const char *text, std::uint64_t hash = 0xcbf29ce484222325u) /* FNV-1a */
+{
+    for (; *text != '\0'; text++)
+        hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100000001b3u;
+    return hash;
+}
+
+/* "... type_text() [with T = int]" of gcc, "... [T = int]" of clang: from the T on they are the same. */
+template <class T>
+constexpr const char *
+type_text()
+{
+    const char *text = __PRETTY_FUNCTION__;
+    for (const char *at = text; *at != '\0'; at++) {
+        if (at[0] == 'T' && at[1] == ' ' && at[2] == '=')
+            return at;
+    }
+    return text;
+}
+
+template <class T>
+constexpr std::uint64_t
+type_tag()
+{
+    const std::uint64_t name = hash_of(type_name<T> != nullptr ? type_name<T> : type_text<T>());
+    const std::uint64_t tag = (name ^ sizeof(T)) * 0x100000001b3u ^ alignof(T);
+    return tag == 0 ? 1 : tag;
+}
+
+/* In a heap, right before each named object. */
+struct object_tag {
+    std::uint64_t type;  /* type_tag() of one, ~type_tag() of an array */
+    std::uint64_t count; /* how many                                    */
+};
+
+/* From the block's begin to the object: so that the object is aligned. */
+template <class T> inline constexpr std::size_t object_off = alignof(T) > sizeof(object_tag) ? alignof(T) : sizeof(object_tag);
+
+inline constexpr std::size_t plain_alignment = 16; /* of every block */
+
+inline void *
+take(hshm_allocator *from, std::size_t size, std::size_t alignment) noexcept
+{
+    return __builtin_expect(alignment <= plain_alignment, 1) ? hshm_malloc(from, size)
+                                                             : hshm_aligned_alloc(from, alignment, size);
+}
+
+/* Calls that must not throw through the C library bring what was thrown here, and let it go on after it. */
+template <class F> struct visit_state {
+    F &each;
+#if defined(__cpp_exceptions)
+    std::exception_ptr thrown;
+#endif
+};
+
+template <class F, class... Args>
+int
+visit_one(visit_state<F> &state, Args... args) noexcept
+{
+#if defined(__cpp_exceptions)
+    try {
+#endif
+        if constexpr (std::is_same_v<decltype(state.each(args...)), bool>)
+            return state.each(args...) ? 0 : 1;
+        else
+            state.each(args...);
+        return 0;
+#if defined(__cpp_exceptions)
+    } catch (...) {
+        state.thrown = std::current_exception();
+        return 1;
+    }
+#endif
+}
+
+} // namespace detail
+
+/**
+ * A heap: blocks and objects in a region.  Everything of hshm/allocator.h and hshm/name.h, with owners and types.
+ * A handle of it costs what the C handle does: allocate() and deallocate() are the C calls and a comparison.
+ */
+class heap {
+public:
+    /** None. */
+    heap() noexcept = default;
+
+    /** A view of a heap that the C interface, or the guide's, owns: ends nothing. */
+    explicit heap(hshm_allocator *borrowed) noexcept
+        : handle_(borrowed)
+    {
+    }
+
+    /** A new region with a heap in it, in a manager of its own.  `url` as hshm_backend_create() says. */
+    static heap create(const std::string &url, std::size_t size, const heap_options &options = {})
+    {
+        return or_throw(create(std::nothrow, url.c_str(), size, options));
+    }
+    static heap create(std::nothrow_t, const char *url, std::size_t size, const heap_options &options = {}) noexcept
+    {
+        const manager own = manager::create(std::nothrow);
+        if (own.is_default())
+            return {};
+        backend on = backend::create(std::nothrow, own, options.backend_id, options.kind, size, url, &options.backend);
+        if (!on)
+            return {};
+        heap made = create(std::nothrow, on, options.allocator_id, options.cut, options.custom_header, &options.allocator);
+        if (made)
+            on.when_it_ends(options.end);
+        else
+            on.when_it_ends(at_end::remove); /* what cannot be attached to serves nobody */
+        return made;
+    }
+
+    /** A heap on a backend, in that one's manager; hshm_allocator_create(). */
+    static heap create(const backend &on, hshm_allocator_id id, hshm_allocator_kind cut, std::size_t custom_header = 0,
+                       const hshm_allocator_options *options = nullptr)
+    {
+        return or_throw(create(std::nothrow, on, id, cut, custom_header, options));
+    }
+    static heap create(std::nothrow_t, const backend &on, hshm_allocator_id id, hshm_allocator_kind cut,
+                       std::size_t custom_header = 0, const hshm_allocator_options *options = nullptr) noexcept
+    {
+        heap made;
+        if (hshm_allocator_create(on.in().get(), on.id(), id, cut, custom_header, options, &made.handle_) == HSHM_OK)
+            made.backend_ = on;
+        return made;
+    }
+
+    /** The heap that another process made under that name, in a manager of its own here; waits for it so long. */
+    static heap attach(const std::string &url, std::chrono::milliseconds wait = std::chrono::milliseconds::zero())
+    {
+        return or_throw(attach(std::nothrow, url.c_str(), wait));
+    }
+    static heap attach(std::nothrow_t, const char *url,
+                       std::chrono::milliseconds wait = std::chrono::milliseconds::zero()) noexcept
+    {
+        hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
+        options.timeout_ms = wait.count() > 0 ? static_cast<std::uint64_t>(wait.count()) : 0;
+        return attach(std::nothrow, HSHM_BACKEND_POSIX_SHM_MMAP, url, options);
+    }
+    static heap attach(hshm_backend_kind kind, const std::string &url, const hshm_attach_options &options)
+    {
+        return or_throw(attach(std::nothrow, kind, url.c_str(), options));
+    }
+    static heap attach(std::nothrow_t, hshm_backend_kind kind, const char *url, const hshm_attach_options &options) noexcept
+    {
+        const manager own = manager::create(std::nothrow);
+        if (own.is_default())
+            return {};
+        const backend to = backend::attach(std::nothrow, own, kind, url, &options);
+        return to ? of(std::nothrow, to) : heap();
+    }
+
+    /** The heap of a backend that was attached to. */
+    static heap of(const backend &on) { return or_throw(of(std::nothrow, on)); }
+    static heap of(std::nothrow_t, const backend &on) noexcept
+    {
+        heap found;
+        hshm_backend_info_data info = {};
+        info.struct_size = sizeof info;
+        if (on && hshm_backend_info(on.get(), &info) == HSHM_OK)
+            found.handle_ = hshm_allocator_at(info.base);
+        if (found.handle_ != nullptr)
+            found.backend_ = on;
+        return found;
+    }
+
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    hshm_allocator *get() const noexcept { return handle_; }
+    /** Empty if the heap is borrowed. */
+    const backend &region() const noexcept { return backend_; }
+    hshm_allocator_id id() const noexcept { return hshm_allocator_id_of(handle_); }
+    hshm_allocator_kind kind() const noexcept { return hshm_allocator_kind_of(handle_); }
+    /** The region's first byte: what offsets count from. */
+    unsigned char *base() const noexcept { return reinterpret_cast<const hshm_allocator_base *>(handle_)->base; }
+
+    /** End the region now; see backend::close(). */
+    void close()
+    {
+        handle_ = nullptr;
+        backend_.close();
+    }
+
+    /* ---- blocks ---- */
+
+    /** At least `size` bytes, 16-byte aligned, to be freed by somebody. */
+    void *allocate(std::size_t size) const
+    {
+        void *taken = hshm_malloc(handle_, size);
+        if (__builtin_expect(taken == nullptr, 0))
+            detail::throw_no_memory();
+        return taken;
+    }
+    void *allocate(std::size_t size, std::nothrow_t) const noexcept { return hshm_malloc(handle_, size); }
+
+    void *allocate_aligned(std::size_t alignment, std::size_t size) const
+    {
+        void *taken = hshm_aligned_alloc(handle_, alignment, size);
+        if (__builtin_expect(taken == nullptr, 0))
+            detail::throw_no_memory();
+        return taken;
+    }
+    void *allocate_aligned(std::size_t alignment, std::size_t size, std::nothrow_t) const noexcept
+    {
+        return hshm_aligned_alloc(handle_, alignment, size);
+    }
+
+    /** hshm_realloc(): bytes, not objects. */
+    void *reallocate(void *addr, std::size_t size) const
+    {
+        void *taken = hshm_realloc(handle_, addr, size);
+        if (__builtin_expect(taken == nullptr, 0))
+            detail::throw_no_memory();
+        return taken;
+    }
+
+    /** Free a block; null is fine. */
+    void deallocate(void *addr) const { detail::check(hshm_free(handle_, addr)); }
+    hshm_status deallocate(void *addr, std::nothrow_t) const noexcept { return hshm_free(handle_, addr); }
+
+    std::size_t usable_size(const void *addr) const noexcept { return hshm_usable_size(handle_, addr); }
+
+    /** Bytes with an owner. */
+    inline block make_block(std::size_t size, std::size_t alignment = detail::plain_alignment) const;
+
+    /* ---- objects ---- */
+
+    template <class T, class... Args> T *construct(Args &&...args) const
+    {
+        void *block = taken<T>(1);
+        return make_one<T>(block, block, std::forward<Args>(args)...);
+    }
+    /** `count` of them, each made of the same arguments. */
+    template <class T, class... Args> T *construct_array(std::size_t count, const Args &...args) const
+    {
+        void *block = taken<T>(count);
+        return make_many<T>(block, block, count, args...);
+    }
+    /** Destroy an object that construct() made, and free it. */
+    template <class T> void destroy(T *object) const
+    {
+        if (object != nullptr)
+            std::destroy_at(object);
+        deallocate(const_cast<std::remove_cv_t<T> *>(object));
+    }
+    template <class T> void destroy_array(T *first, std::size_t count) const
+    {
+        if (first != nullptr)
+            std::destroy_n(first, count);
+        deallocate(const_cast<std::remove_cv_t<T> *>(first));
+    }
+
+    template <class T, class... Args> std::enable_if_t<!std::is_array_v<T>, unique_ptr<T>> make_unique(Args &&...args) const;
+    template <class T> std::enable_if_t<std::is_array_v<T>, unique_ptr<T>> make_unique(std::size_t count) const;
+
+    /* ---- pointers that travel ---- */
+
+    hshm_off to_offset(const void *addr) const noexcept { return hshm_to_off(handle_, addr); }
+    /** Unchecked; manager::resolve() checks. */
+    template <class T = void> T *to_address(hshm_off off) const noexcept { return static_cast<T *>(hshm_to_addr(handle_, off)); }
+    hshm_shm_ptr to_shared(const void *addr) const noexcept { return { id(), to_offset(addr) }; }
+
+    /**
+     * The custom header as a T: zero when the heap is new, so T should be good when all zero.  Others may look at it as soon as
+     * the heap is there: let its last word, an atomic, say that it is filled in.
+     * @throws hshm::error HSHM_E_INVAL if it is smaller than a T
+     */
+    template <class T> T &header() const
+    {
+        static_assert(may_be_shared<T>, "this type holds addresses of one process");
+        static_assert(alignof(T) <= 64, "custom headers are aligned to 64 bytes");
+        std::size_t size = 0;
+        void *at = hshm_allocator_custom_header(handle_, &size);
+        if (at == nullptr || size < sizeof(T))
+            detail::throw_failure<detail::failed_call>(HSHM_E_INVAL, "the heap's custom header is smaller than the type");
+        return *static_cast<T *>(at);
+    }
+
+    /* ---- named objects: for every process ---- */
+
+    /** Make an object, and let the name hold it.  @throws hshm::error HSHM_E_EXISTS if the name holds one already */
+    template <class T, class... Args> T *construct_named(const char *name, Args &&...args) const
+    {
+        return name_or_undo(name, make_tagged<T>(std::forward<Args>(args)...), 1);
+    }
+    template <class T, class... Args> T *construct_named_array(const char *name, std::size_t count, const Args &...args) const
+    {
+        unsigned char *block = taken_tagged<T>(count, ~detail::type_tag<T>());
+        return name_or_undo(name, make_many<T>(block, block + detail::object_off<T>, count, args...), count);
+    }
+
+    /** The object of that name, or null if there is none, or one of another type.  @throws hshm::error if names cannot be had */
+    template <class T> T *find(const char *name) const
+    {
+        const hshm_status status = look(name, nullptr);
+        if (status != HSHM_OK && status != HSHM_E_NOTFOUND)
+            detail::throw_last();
+        return find<T>(name, std::nothrow);
+    }
+    template <class T> T *find(const char *name, std::nothrow_t) const noexcept
+    {
+        const detail::object_tag *tag = tag_of<T>(name);
+        return tag == nullptr || tag->type != detail::type_tag<T>() ? nullptr : object_behind<T>(tag);
+    }
+    /** The same for an array, and how many there are. */
+    template <class T> T *find_array(const char *name, std::size_t *ret_count) const noexcept
+    {
+        const detail::object_tag *tag = tag_of<T>(name);
+        if (tag == nullptr || tag->type != ~detail::type_tag<T>())
+            return nullptr;
+        *ret_count = static_cast<std::size_t>(tag->count);
+        return object_behind<T>(tag);
+    }
+
+    /**
+     * The object of that name, made if there is none.  Of processes that do so at once, one's object is it; the others
+     * destroy theirs and get that.  @throws hshm::error HSHM_E_KIND if the name holds another type
+     */
+    template <class T, class... Args> T *find_or_construct(const char *name, Args &&...args) const
+    {
+        T *object = find_or_null<T>(name);
+        while (object == nullptr) {
+            T *made = make_tagged<T>(args...);
+            const hshm_status status = hshm_name_set(handle_, name, block_of(made));
+            if (status == HSHM_OK)
+                return made;
+            const detail::failed_call why(status, hshm_last_error());
+            undo(made, 1);
+            if (status != HSHM_E_EXISTS && status != HSHM_E_BUSY)
+                detail::throw_failure<detail::failed_call>(why.status(), why.what());
+            object = find_or_null<T>(name);
+        }
+        return object;
+    }
+
+    /** Forget the name, destroy its object and free it; nobody may use it any more.  False: there is no such object. */
+    template <class T> bool destroy_named(const char *name) const
+    {
+        const detail::object_tag *tag = tag_of<T>(name);
+        const std::uint64_t one = detail::type_tag<T>();
+        if (tag == nullptr || (tag->type != one && tag->type != ~one))
+            return false;
+        detail::check(hshm_name_remove(handle_, name));
+        undo(object_behind<T>(tag), static_cast<std::size_t>(tag->count));
+        return true;
+    }
+
+    /* ---- looking at it ---- */
+
+    hshm_stats stats() const
+    {
+        hshm_stats stats = {};
+        stats.struct_size = sizeof stats;
+        detail::check(hshm_stats_get(handle_, &stats));
+        return stats;
+    }
+    /** @throws hshm::error HSHM_E_CORRUPT if it is damaged */
+    hshm_check_report check(unsigned flags = 0) const
+    {
+        hshm_check_report report = {};
+        report.struct_size = sizeof report;
+        detail::check(hshm_check(handle_, flags, &report));
+        return report;
+    }
+    hshm_recover_report recover() const
+    {
+        hshm_recover_report report = {};
+        report.struct_size = sizeof report;
+        detail::check(hshm_recover(handle_, &report));
+        return report;
+    }
+    /** Bytes that were given back to the system. */
+    std::uint64_t trim(std::uint64_t keep = 0) const
+    {
+        std::uint64_t bytes = 0;
+        detail::check(hshm_trim(handle_, keep, &bytes));
+        return bytes;
+    }
+    /** each(const hshm_block &): returns nothing, or a bool that says whether to go on.  It may throw. */
+    template <class F> void for_each_block(F &&each) const
+    {
+        detail::visit_state<F> state{ each };
+        const hshm_visit_fn one = [](const hshm_block *block, void *arg) {
+            return detail::visit_one<F, const hshm_block &>(*static_cast<detail::visit_state<F> *>(arg), *block);
+        };
+        finish(hshm_visit_blocks(handle_, one, &state), state);
+    }
+    /** each(const char *name, void *block or null): likewise. */
+    template <class F> void for_each_name(F &&each) const
+    {
+        detail::visit_state<F> state{ each };
+        const hshm_name_visit_fn one = [](const char *name, void *block, void *arg) {
+            return detail::visit_one<F, const char *, void *>(*static_cast<detail::visit_state<F> *>(arg), name, block);
+        };
+        finish(hshm_name_visit(handle_, one, &state), state);
+    }
+
+    friend bool operator==(const heap &a, const heap &b) noexcept { return a.handle_ == b.handle_; }
+    friend bool operator!=(const heap &a, const heap &b) noexcept { return a.handle_ != b.handle_; }
+
+private:
+    friend class block;
+    template <class T> friend struct detail::deleter;
+
+    static heap or_throw(heap made)
+    {
+        if (!made)
+            detail::throw_last();
+        return made;
+    }
+
+    template <class State> static void finish(hshm_status status, [[maybe_unused]] State &state)
+    {
+#if defined(__cpp_exceptions)
+        if (state.thrown)
+            std::rethrow_exception(state.thrown);
+#endif
+        detail::check(status);
+    }
+
+    /* Was the region left by close() of another handle?  Then there is nothing to free. */
+    bool is_open() const noexcept { return handle_ != nullptr && !backend_.was_left(); }
+
+    template <class T> void *taken(std::size_t count, std::size_t before = 0) const
+    {
+        static_assert(may_be_shared<T>, "this type holds addresses of one process: see hshm::may_be_shared");
+        std::size_t bytes = 0;
+        if (__builtin_mul_overflow(count, sizeof(T), &bytes) || __builtin_add_overflow(bytes, before, &bytes))
+            bytes = SIZE_MAX; /* which no heap has room for */
+        void *block = detail::take(handle_, bytes, alignof(T));
+        if (__builtin_expect(block == nullptr, 0))
+            detail::throw_no_memory();
+        return block;
+    }
+
+    /* An object in room that was taken; it is freed again if the constructor throws. */
+    template <class T, class... Args> T *make_one([[maybe_unused]] void *block, void *at, Args &&...args) const
+    {
+#if defined(__cpp_exceptions)
+        try {
+            return ::new (at) T(std::forward<Args>(args)...);
+        } catch (...) {
+            (void)hshm_free(handle_, block);
+            throw;
+        }
+#else
+        return ::new (at) T(std::forward<Args>(args)...);
+#endif
+    }
+    template <class T, class... Args>
+    T *make_many([[maybe_unused]] void *block, void *at, std::size_t count, const Args &...args) const
+    {
+        T *first = static_cast<T *>(at);
+        std::size_t made = 0;
+#if defined(__cpp_exceptions)
+        try {
+            for (; made < count; made++)
+                ::new (static_cast<void *>(first + made)) T(args...);
+        } catch (...) {
+            std::destroy_n(first, made);
+            (void)hshm_free(handle_, block);
+            throw;
+        }
+#else
+        for (; made < count; made++)
+            ::new (static_cast<void *>(first + made)) T(args...);
+#endif
+        return first;
+    }
+
+    /* Room for named objects, and in front of it what they are. */
+    template <class T> unsigned char *taken_tagged(std::size_t count, std::uint64_t type) const
+    {
+        const std::size_t before = detail::object_off<T>;
+        unsigned char *block = static_cast<unsigned char *>(taken<T>(count, before));
+        const detail::object_tag tag = { type, count };
+        std::memcpy(block + before - sizeof tag, &tag, sizeof tag);
+        return block;
+    }
+    template <class T, class... Args> T *make_tagged(Args &&...args) const
+    {
+        unsigned char *block = taken_tagged<T>(1, detail::type_tag<T>());
+        return make_one<T>(block, block + detail::object_off<T>, std::forward<Args>(args)...);
+    }
+
+    template <class T> static void *block_of(T *object) noexcept
+    {
+        return reinterpret_cast<unsigned char *>(object) - detail::object_off<T>;
+    }
+    template <class T> static T *object_behind(const detail::object_tag *tag) noexcept
+    {
+        return reinterpret_cast<T *>(reinterpret_cast<std::uintptr_t>(tag) + sizeof *tag);
+    }
+
+    template <class T> void undo(T *first, std::size_t count) const noexcept
+    {
+        std::destroy_n(first, count);
+        (void)hshm_free(handle_, block_of(first));
+    }
+
+    template <class T> T *name_or_undo(const char *name, T *first, std::size_t count) const
+    {
+        const hshm_status status = hshm_name_set(handle_, name, block_of(first));
+        if (status == HSHM_OK)
+            return first;
+        const detail::failed_call why(status, hshm_last_error());
+        undo(first, count);
+        detail::throw_failure<detail::failed_call>(why.status(), why.what());
+    }
+
+    hshm_status look(const char *name, void **ret_block) const noexcept
+    {
+        void *block = nullptr;
+        const hshm_status status = hshm_name_get(handle_, name, &block);
+        if (status == HSHM_OK && ret_block != nullptr)
+            *ret_block = block;
+        return status;
+    }
+
+    /* Of a block that a program in C named, the tag is whatever it wrote there: a number that is no type's. */
+    template <class T> const detail::object_tag *tag_of(const char *name) const noexcept
+    {
+        void *block = nullptr;
+        if (look(name, &block) != HSHM_OK || hshm_usable_size(handle_, block) < detail::object_off<T> + sizeof(T))
+            return nullptr;
+        return reinterpret_cast<const detail::object_tag *>(static_cast<unsigned char *>(block) + detail::object_off<T> -
+                                                            sizeof(detail::object_tag));
+    }
+
+    template <class T> T *find_or_null(const char *name) const
+    {
+        const hshm_status status = look(name, nullptr);
+        if (status == HSHM_E_NOTFOUND)
+            return nullptr;
+        if (status != HSHM_OK)
+            detail::throw_last();
+        T *object = find<T>(name, std::nothrow);
+        if (object == nullptr && look(name, nullptr) == HSHM_OK)
+            detail::throw_failure<detail::failed_call>(HSHM_E_KIND, "the name holds an object of another type");
+        return object;
+    }
+
+    hshm_allocator *handle_ = nullptr;
+    backend backend_;
+};
+
+class block {
+public:
+    block() noexcept = default;
+    block(block &&other) noexcept
+        : heap_(std::move(other.heap_))
+        , data_(std::exchange(other.data_, nullptr))
+    {
+    }
+    block &operator=(block &&other) noexcept
+    {
+        if (this != &other) {
+            reset();
+            heap_ = std::move(other.heap_);
+            data_ = std::exchange(other.data_, nullptr);
+        }
+        return *this;
+    }
+    block(const block &) = delete;
+    block &operator=(const block &) = delete;
+    ~block() { reset(); }
+
+    explicit operator bool() const noexcept { return data_ != nullptr; }
+    void *data() const noexcept { return data_; }
+    /** As many bytes as may be used: at least what was asked for. */
+    std::size_t size() const noexcept { return data_ == nullptr ? 0 : heap_.usable_size(data_); }
+    hshm_off offset() const noexcept { return heap_.get() == nullptr ? HSHM_OFF_NULL : heap_.to_offset(data_); }
+
+    /** The block goes on without an owner. */
+    void *release() noexcept { return std::exchange(data_, nullptr); }
+    void reset() noexcept
+    {
+        if (data_ != nullptr && heap_.is_open())
+            (void)heap_.deallocate(data_, std::nothrow);
+        data_ = nullptr;
+    }
+
+private:
+    friend class heap;
+    block(const heap &in, void *data) noexcept
+        : heap_(in)
+        , data_(data)
+    {
+    }
+
+    heap heap_;
+    void *data_ = nullptr;
+};
+
+inline block
+heap::make_block(std::size_t size, std::size_t alignment) const
+{
+    void *taken = detail::take(handle_, size, alignment);
+    if (taken == nullptr)
+        detail::throw_no_memory();
+    return block(*this, taken);
+}
+
+namespace detail {
+
+template <class T> struct deleter {
+    heap in;
+
+    void operator()(T *object) const noexcept
+    {
+        if (!in.is_open())
+            return;
+        std::destroy_at(object);
+        (void)in.deallocate(const_cast<std::remove_cv_t<T> *>(object), std::nothrow);
+    }
+};
+
+template <class T> struct deleter<T[]> {
+    heap in;
+    std::size_t count = 0;
+
+    void operator()(T *first) const noexcept
+    {
+        if (!in.is_open())
+            return;
+        std::destroy_n(first, count);
+        (void)in.deallocate(const_cast<std::remove_cv_t<T> *>(first), std::nothrow);
+    }
+};
+
+} // namespace detail
+
+template <class T, class... Args>
+std::enable_if_t<!std::is_array_v<T>, unique_ptr<T>>
+heap::make_unique(Args &&...args) const
+{
+    return unique_ptr<T>(construct<T>(std::forward<Args>(args)...), detail::deleter<T>{ *this });
+}
+
+template <class T>
+std::enable_if_t<std::is_array_v<T>, unique_ptr<T>>
+heap::make_unique(std::size_t count) const
+{
+    return unique_ptr<T>(construct_array<std::remove_extent_t<T>>(count), detail::deleter<T>{ *this, count });
+}
+
+} // namespace hshm
+
+#endif
