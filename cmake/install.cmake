@@ -4,7 +4,9 @@ include(CMakePackageConfigHelpers)
 
 set(hshm_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/hshm")
 
-install(DIRECTORY include/hshm DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
+# hermes_shm is the guide's interface, in C++.
+install(DIRECTORY include/hshm include/hermes_shm DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+    FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 
 set(libraries)
 if(HSHM_BUILD_SHARED)

@@ -12,7 +12,8 @@
 #include <cstring>
 #include <unistd.h>
 
-namespace {
+namespace
+{
 
 const hshm::ipc::AllocatorId alloc_id(1, 0);
 
@@ -33,7 +34,8 @@ use(const char *name, int rank)
         off = block.shm_.off_.load();
     }
     MPI_Bcast(&off, 1, MPI_UNSIGNED_LONG_LONG, 0, MPI_COMM_WORLD);
-    if (allocator != nullptr && off != 0 && std::strcmp(allocator->template Convert<char>(hipc::OffsetPointer(off)), name) != 0)
+    if (allocator != nullptr && off != 0 &&
+        std::strcmp(allocator->template Convert<char>(hipc::OffsetPointer(off)), name) != 0)
         std::abort();
     MPI_Barrier(MPI_COMM_WORLD);
     if (!block.IsNull() && !allocator->Free(HSHM_DEFAULT_MEM_CTX, block))
@@ -64,7 +66,8 @@ hold()
 {
     auto *manager = HSHM_MEMORY_MANAGER;
     const auto id = hipc::MemoryBackendId::Get(7);
-    if (manager->CreateBackend<hipc::PosixShmMmap>(id, hshm::Unit<size_t>::Megabytes(1), "mpi_shared_allocator") == nullptr ||
+    if (manager->CreateBackend<hipc::PosixShmMmap>(id, hshm::Unit<size_t>::Megabytes(1), "mpi_shared_allocator") ==
+            nullptr ||
         manager->CreateAllocator<hipc::StackAllocator>(id, alloc_id, 64) == nullptr) {
         std::printf("%s\n", hshm_last_error());
         return 1;

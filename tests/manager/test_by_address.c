@@ -20,7 +20,8 @@ static void
 a_heap_is_found_where_its_region_begins(void **state)
 {
     (void)state;
-    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, test_name("at"), 64 * KIB, HSHM_ALLOCATOR_STACK);
+    hshm_allocator *heap =
+        make_heap(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, test_name("at"), 64 * KIB, HSHM_ALLOCATOR_STACK);
     const unsigned char *region = region_of(heap);
     assert_ptr_equal(hshm_allocator_at(region), heap);
     assert_null(hshm_allocator_at(region + 64));
@@ -92,7 +93,8 @@ however_many_there_are(void **state)
     static hshm_allocator *heaps[MANY];
     for (uint32_t i = 0; i < MANY; i++) {
         assert_ok(hshm_backend_create(NULL, i, HSHM_BACKEND_MALLOC, 4 * KIB, NULL, NULL, NULL));
-        assert_ok(hshm_allocator_create(NULL, i, (hshm_allocator_id){ 2, i }, HSHM_ALLOCATOR_STACK, 0, NULL, &heaps[i]));
+        assert_ok(
+            hshm_allocator_create(NULL, i, (hshm_allocator_id){ 2, i }, HSHM_ALLOCATOR_STACK, 0, NULL, &heaps[i]));
     }
     for (uint32_t i = 0; i < MANY; i++)
         assert_ptr_equal(hshm_allocator_at(region_of(heaps[i])), heaps[i]);
@@ -113,7 +115,8 @@ static void
 a_forked_child_finds_them_too(void **state)
 {
     (void)state;
-    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, test_name("child"), 64 * KIB, HSHM_ALLOCATOR_STACK);
+    hshm_allocator *heap =
+        make_heap(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, test_name("child"), 64 * KIB, HSHM_ALLOCATOR_STACK);
     assert_int_equal(child_run(look_in_child, heap), 0);
 }
 
@@ -126,7 +129,8 @@ come_and_go(void *arg)
     for (int i = 0; i < ROUNDS; i++) {
         hshm_allocator *heap = NULL;
         if (hshm_backend_create(NULL, id, HSHM_BACKEND_MALLOC, 4 * KIB, NULL, NULL, NULL) != HSHM_OK ||
-            hshm_allocator_create(NULL, id, (hshm_allocator_id){ 3, id }, HSHM_ALLOCATOR_STACK, 0, NULL, &heap) != HSHM_OK ||
+            hshm_allocator_create(NULL, id, (hshm_allocator_id){ 3, id }, HSHM_ALLOCATOR_STACK, 0, NULL, &heap) !=
+                HSHM_OK ||
             hshm_allocator_at(region_of(heap)) != heap || hshm_backend_destroy(NULL, id) != HSHM_OK)
             return arg;
     }

@@ -6,6 +6,10 @@
 
 #include "support.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Fill a block with bytes that follow from `key`, and look whether they are still there. */
 void block_fill(void *addr, size_t size, uint64_t key);
 bool block_holds(const void *addr, size_t size, uint64_t key);
@@ -55,5 +59,9 @@ extern hshm_allocator_kind heap_kinds[3];
 #define OF_SLAB_KINDS(test) OF_SCALABLE_PAGE(test), OF_THREAD_LOCAL(test)
 #define OF_ALL_KINDS(test) OF_STACK(test), OF_SLAB_KINDS(test)
 /* clang-format on */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -12,12 +12,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
 #include <cmocka.h>
+#ifdef __cplusplus
+}
+#endif
 #include <hshm/hshm.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
 #include "random.h"
+
+#ifdef __cplusplus
+extern "C" {
+/* cmocka's cast to a number, which objects that are true or false may not have. */
+#undef assert_true
+#undef assert_false
+#define assert_true(c) _assert_true((c) ? 1 : 0, #c, __FILE__, __LINE__)
+#define assert_false(c) _assert_true((c) ? 0 : 1, "!(" #c ")", __FILE__, __LINE__)
+#endif
 
 /* ---- builds ---- */
 
@@ -116,6 +131,7 @@ pid_t helper_start(const char *program, ...) __attribute__((sentinel));
 /* Zeroed, shared with every child forked later; whole pages.  Unmapped at exit. */
 void *shared_bytes(size_t size);
 
+#ifndef __cplusplus
 /*
  * Steps that processes wait for: step_reach() makes it so many, step_wait() returns when it is at least so many.
  * Waits on a futex; after 30 s it fails the test.
@@ -125,10 +141,15 @@ struct step {
 };
 void step_reach(struct step *step);
 void step_wait(struct step *step, uint32_t count);
+#endif
 
 /* ---- random numbers: repeatable; next_random() is in random.h ---- */
 
 /* The seed: HSHM_TEST_SEED if it is set, else the clock; printed once. */
 uint64_t test_seed(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -22,11 +22,13 @@
 #include <type_traits>
 #include <typeinfo>
 
-namespace hshm {
+namespace hshm
+{
 
 /** Sizes: hshm::Unit<size_t>::Gigabytes(1).  Powers of 1024. */
-template <typename T> class Unit {
-public:
+template <typename T> class Unit
+{
+  public:
     static constexpr T Bytes(T n) { return n; }
     static constexpr T Kilobytes(T n) { return Shifted(n, 10); }
     static constexpr T Megabytes(T n) { return Shifted(n, 20); }
@@ -34,7 +36,7 @@ public:
     static constexpr T Terabytes(T n) { return Shifted(n, 40); }
     static constexpr T Petabytes(T n) { return Shifted(n, 50); }
 
-private:
+  private:
     static constexpr T Shifted(T n, int bits) { return static_cast<T>(n * static_cast<T>(std::uint64_t{ 1 } << bits)); }
 };
 
@@ -46,18 +48,17 @@ struct ThreadId {
     constexpr bool IsNull() const { return tid_ == UINT64_MAX; }
 };
 
-namespace ipc {
+namespace ipc
+{
 
 /** Names a backend.  Get(n) gives the n-th of a program. */
-class MemoryBackendId {
-public:
+class MemoryBackendId
+{
+  public:
     std::uint32_t id_ = 0;
 
     constexpr MemoryBackendId() = default;
-    constexpr MemoryBackendId(std::uint32_t id)
-        : id_(id)
-    {
-    }
+    constexpr MemoryBackendId(std::uint32_t id) : id_(id) {}
     static constexpr MemoryBackendId GetRoot() { return { UINT32_MAX }; }
     static constexpr MemoryBackendId Get(std::uint32_t n) { return { n }; }
     constexpr bool operator==(const MemoryBackendId &other) const { return id_ == other.id_; }
@@ -73,14 +74,8 @@ union AllocatorId {
     std::uint64_t int_;
 
     AllocatorId() = default;
-    constexpr explicit AllocatorId(std::uint32_t major, std::uint32_t minor)
-        : bits_{ major, minor }
-    {
-    }
-    AllocatorId(hshm_allocator_id id)
-        : bits_{ id.major, id.minor }
-    {
-    }
+    constexpr explicit AllocatorId(std::uint32_t major, std::uint32_t minor) : bits_{ major, minor } {}
+    AllocatorId(hshm_allocator_id id) : bits_{ id.major, id.minor } {}
     operator hshm_allocator_id() const { return { bits_.major_, bits_.minor_ }; }
 
     static constexpr AllocatorId GetNull() { return AllocatorId(UINT32_MAX, UINT32_MAX); }
@@ -91,13 +86,11 @@ union AllocatorId {
 };
 
 /** A word that looks like a std::atomic and is none. */
-template <typename T> class nonatomic {
-public:
+template <typename T> class nonatomic
+{
+  public:
     constexpr nonatomic() = default;
-    constexpr nonatomic(T value)
-        : value_(value)
-    {
-    }
+    constexpr nonatomic(T value) : value_(value) {}
     T load(std::memory_order = std::memory_order_seq_cst) const { return value_; }
     void store(T value, std::memory_order = std::memory_order_seq_cst) { value_ = value; }
     T exchange(T value, std::memory_order = std::memory_order_seq_cst)
@@ -122,14 +115,15 @@ public:
     T fetch_add(T n, std::memory_order = std::memory_order_seq_cst) { return exchange(static_cast<T>(value_ + n)); }
     T fetch_sub(T n, std::memory_order = std::memory_order_seq_cst) { return exchange(static_cast<T>(value_ - n)); }
 
-private:
+  private:
     T value_{};
 };
 
 template <typename T, bool ATOMIC> using opt_atomic = std::conditional_t<ATOMIC, std::atomic<T>, nonatomic<T>>;
 
 /** What pointers that travel have in common: the base of all of them, which can be asked for by type. */
-struct ShmPointer {};
+struct ShmPointer {
+};
 template <typename T> inline constexpr bool IsShmPointer = std::is_base_of_v<ShmPointer, T>;
 
 /**
@@ -139,27 +133,12 @@ template <typename T> inline constexpr bool IsShmPointer = std::is_base_of_v<Shm
 template <bool ATOMIC = false> struct OffsetPointerBase : public ShmPointer {
     opt_atomic<std::size_t, ATOMIC> off_;
 
-    constexpr OffsetPointerBase()
-        : off_(0)
-    {
-    }
-    constexpr explicit OffsetPointerBase(std::size_t off)
-        : off_(off)
-    {
-    }
+    constexpr OffsetPointerBase() : off_(0) {}
+    constexpr explicit OffsetPointerBase(std::size_t off) : off_(off) {}
     /** So that all kinds of pointers can be made of the same two things. */
-    constexpr OffsetPointerBase(AllocatorId, std::size_t off)
-        : off_(off)
-    {
-    }
-    OffsetPointerBase(const OffsetPointerBase &other)
-        : off_(other.load())
-    {
-    }
-    OffsetPointerBase(const OffsetPointerBase<!ATOMIC> &other)
-        : off_(other.load())
-    {
-    }
+    constexpr OffsetPointerBase(AllocatorId, std::size_t off) : off_(off) {}
+    OffsetPointerBase(const OffsetPointerBase &other) : off_(other.load()) {}
+    OffsetPointerBase(const OffsetPointerBase<!ATOMIC> &other) : off_(other.load()) {}
     OffsetPointerBase &operator=(const OffsetPointerBase &other)
     {
         off_.store(other.load());
@@ -226,30 +205,15 @@ template <bool ATOMIC = false> struct PointerBase : public ShmPointer {
     AllocatorId alloc_id_;
     OffsetPointerBase<ATOMIC> off_;
 
-    constexpr PointerBase()
-        : alloc_id_(AllocatorId::GetNull())
-    {
-    }
-    constexpr explicit PointerBase(AllocatorId id, std::size_t off)
-        : alloc_id_(id)
-        , off_(off)
-    {
-    }
-    explicit PointerBase(AllocatorId id, OffsetPointer off)
-        : alloc_id_(id)
-        , off_(off.load())
-    {
-    }
+    constexpr PointerBase() : alloc_id_(AllocatorId::GetNull()) {}
+    constexpr explicit PointerBase(AllocatorId id, std::size_t off) : alloc_id_(id), off_(off) {}
+    explicit PointerBase(AllocatorId id, OffsetPointer off) : alloc_id_(id), off_(off.load()) {}
     PointerBase(const PointerBase &other) = default;
-    PointerBase(const PointerBase<!ATOMIC> &other)
-        : alloc_id_(other.alloc_id_)
-        , off_(other.off_.load())
-    {
-    }
+    PointerBase(const PointerBase<!ATOMIC> &other) : alloc_id_(other.alloc_id_), off_(other.off_.load()) {}
     PointerBase &operator=(const PointerBase &other) = default;
 
     static PointerBase GetNull() { return PointerBase(); }
-    void SetNull() { off_.SetNull(); }
+    void SetNull() { *this = GetNull(); }
     bool IsNull() const { return off_.IsNull(); }
     OffsetPointer ToOffsetPointer() const { return off_.ToOffsetPointer(); }
 
@@ -269,7 +233,11 @@ template <bool ATOMIC = false> struct PointerBase : public ShmPointer {
     PointerBase &operator--() { return *this -= 1; }
     PointerBase operator++(int) { return PointerBase(alloc_id_, (off_++).load()); }
     PointerBase operator--(int) { return PointerBase(alloc_id_, (off_--).load()); }
-    bool operator==(const PointerBase &other) const { return alloc_id_ == other.alloc_id_ && off_ == other.off_; }
+    /** All null pointers are equal. */
+    bool operator==(const PointerBase &other) const
+    {
+        return off_ == other.off_ && (off_.IsNull() || alloc_id_ == other.alloc_id_);
+    }
     bool operator!=(const PointerBase &other) const { return !(*this == other); }
 };
 
@@ -289,11 +257,7 @@ template <typename T = char, typename PointerT = Pointer> struct FullPtr : publi
     PointerT shm_;
 
     FullPtr() = default;
-    FullPtr(T *ptr, const PointerT &shm)
-        : ptr_(ptr)
-        , shm_(shm)
-    {
-    }
+    FullPtr(T *ptr, const PointerT &shm) : ptr_(ptr), shm_(shm) {}
     /** From the form that travels; of any allocator that the manager knows. */
     explicit FullPtr(const PointerT &shm);
     /** From an address in any of the manager's heaps.  One that lies in none keeps its address, and has a null shm_. */
@@ -313,7 +277,10 @@ template <typename T = char, typename PointerT = Pointer> struct FullPtr : publi
 
     T *operator->() const { return ptr_; }
     template <typename U = T> std::enable_if_t<!std::is_void_v<U>, U> &operator*() const { return *ptr_; }
-    template <typename U = T> std::enable_if_t<!std::is_void_v<U>, U> &operator[](std::size_t at) const { return ptr_[at]; }
+    template <typename U = T> std::enable_if_t<!std::is_void_v<U>, U> &operator[](std::size_t at) const
+    {
+        return ptr_[at];
+    }
 
     /** The same place, as another type. */
     template <typename U> FullPtr<U, PointerT> Cast() const
@@ -337,12 +304,14 @@ template <typename T = char, typename PointerT = Pointer> struct FullPtr : publi
     bool operator==(const FullPtr &other) const { return ptr_ == other.ptr_ && shm_ == other.shm_; }
     bool operator!=(const FullPtr &other) const { return !(*this == other); }
 
-private:
+  private:
     /* A base class may begin behind the object that it is part of. */
     template <typename U> std::size_t Upcast() const
     {
         U *as = ptr_;
-        return ptr_ == nullptr ? 0 : static_cast<std::size_t>(reinterpret_cast<std::uintptr_t>(as) - reinterpret_cast<std::uintptr_t>(ptr_));
+        return ptr_ == nullptr ? 0
+                               : static_cast<std::size_t>(reinterpret_cast<std::uintptr_t>(as) -
+                                                          reinterpret_cast<std::uintptr_t>(ptr_));
     }
 };
 
@@ -352,15 +321,13 @@ template <typename T = char, typename PointerT = Pointer> using LPointer = FullP
 /**
  * What an allocation is for.  Threads are known by themselves here: it may name one, and nothing depends on it.
  */
-class MemContext {
-public:
+class MemContext
+{
+  public:
     ThreadId tid_;
 
     constexpr MemContext() = default;
-    constexpr MemContext(const ThreadId &tid)
-        : tid_(tid)
-    {
-    }
+    constexpr MemContext(const ThreadId &tid) : tid_(tid) {}
 };
 
 /* The C interface's own words, under other names. */
@@ -378,7 +345,8 @@ namespace hipc = hshm::ipc;
 #define HSHM_DEFAULT_MEM_CTX (::hshm::ipc::MemContext())
 #define HSHM_MCTX HSHM_DEFAULT_MEM_CTX
 
-namespace std {
+namespace std
+{
 
 template <> struct hash<hshm::ipc::AllocatorId> {
     size_t operator()(const hshm::ipc::AllocatorId &id) const noexcept { return hash<uint64_t>()(id.int_); }

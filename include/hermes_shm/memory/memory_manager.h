@@ -31,9 +31,11 @@
 /** The memory manager of this process. */
 #define HSHM_MEMORY_MANAGER (::hshm::ipc::MemoryManager::Get())
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-namespace detail {
+namespace detail
+{
 
 struct BackendKind {
     MemoryBackendType type;
@@ -62,8 +64,9 @@ MemoryBackend::GetType() const
 }
 
 /** See above.  There is one; it has no state that could end before its users. */
-class MemoryManager {
-public:
+class MemoryManager
+{
+  public:
     static MemoryManager *Get()
     {
         static MemoryManager manager;
@@ -89,7 +92,8 @@ public:
 
     /** The same for code that serves all kinds: those without names do without the name. */
     template <typename BackendT, typename... Args>
-    MemoryBackend *CreateBackendWithUrl(const MemoryBackendId &id, std::size_t size, const std::string &url, Args &&...args)
+    MemoryBackend *CreateBackendWithUrl(const MemoryBackendId &id, std::size_t size, const std::string &url,
+                                        Args &&...args)
     {
         if constexpr (std::is_base_of_v<MallocBackend, BackendT> || std::is_base_of_v<ArrayBackend, BackendT>)
             return CreateBackend<BackendT>(id, size, std::forward<Args>(args)...);
@@ -112,7 +116,10 @@ public:
         return Attach(static_cast<hshm_backend_kind>(0), url.c_str()); /* which says what is wrong with it */
     }
 
-    MemoryBackend *GetBackend(const MemoryBackendId &id) { return MemoryBackend::Of(hshm_backend_get(nullptr, id.id_)); }
+    MemoryBackend *GetBackend(const MemoryBackendId &id)
+    {
+        return MemoryBackend::Of(hshm_backend_get(nullptr, id.id_));
+    }
 
     /** Leave the memory, and forget the backend and its allocator; the name stays, for others to attach to. */
     bool UnregisterBackend(const MemoryBackendId &id) { return hshm_backend_detach(nullptr, id.id_) == HSHM_OK; }
@@ -133,12 +140,13 @@ public:
      * @return null if the backend has one already, if the pair cannot be (Malloc on shared memory), ...
      */
     template <typename AllocT>
-    AllocT *CreateAllocator(const MemoryBackendId &backend_id, const AllocatorId &alloc_id, std::size_t custom_header_size,
-                            const hshm_allocator_options *options = nullptr)
+    AllocT *CreateAllocator(const MemoryBackendId &backend_id, const AllocatorId &alloc_id,
+                            std::size_t custom_header_size, const hshm_allocator_options *options = nullptr)
     {
         static_assert(AllocT::Kind != HSHM_ALLOCATOR_ANY, "say which kind: StackAllocator, ScalablePageAllocator, ...");
         hshm_allocator *made = nullptr;
-        (void)hshm_allocator_create(nullptr, backend_id.id_, alloc_id, AllocT::Kind, custom_header_size, options, &made);
+        (void)hshm_allocator_create(nullptr, backend_id.id_, alloc_id, AllocT::Kind, custom_header_size, options,
+                                    &made);
         return static_cast<AllocT *>(Allocator::Of(made));
     }
 
@@ -166,7 +174,7 @@ public:
     template <typename AllocT = Allocator> AllocT *GetDefaultAllocator()
     {
         AllocT *set = GetAllocator<AllocT>(Default());
-        return set != nullptr ? set : GetAllocator<AllocT>(Root());
+        return set != nullptr ? set : Root<AllocT>();
     }
     template <typename AllocT> void SetDefaultAllocator(AllocT *alloc)
     {
@@ -197,7 +205,7 @@ public:
                                                                 : PointerT::GetNull();
     }
 
-private:
+  private:
     MemoryManager() = default;
 
     static MemoryBackend *Attach(hshm_backend_kind kind, const char *url)
@@ -218,47 +226,42 @@ private:
         return id;
     }
 
-    /* Made when it is first asked for; its ids are the last there are. */
-    static AllocatorId Root()
+    /* Made when it is first asked for, or was taken away; its ids are the last there are. */
+    template <typename AllocT> AllocT *Root()
     {
-        static const bool made = hshm_backend_create(nullptr, MemoryBackendId::GetRoot().id_, HSHM_BACKEND_MALLOC, 4096, "root",
-                                                     nullptr, nullptr) == HSHM_OK &&
-                                 hshm_allocator_create(nullptr, MemoryBackendId::GetRoot().id_, RootId(),
-                                                       HSHM_ALLOCATOR_MALLOC, 0, nullptr, nullptr) == HSHM_OK;
-        return made ? RootId() : AllocatorId::GetNull();
+        const AllocatorId id(UINT32_MAX, 0);
+        AllocT *root = GetAllocator<AllocT>(id);
+        if (root == nullptr && hshm_last_status() == HSHM_E_NOTFOUND) {
+            CreateBackend<MallocBackend>(MemoryBackendId::GetRoot(), 4096);
+            CreateAllocator<MallocAllocator>(MemoryBackendId::GetRoot(), id, 0);
+            root = GetAllocator<AllocT>(id); /* of threads that do so at once, one creates it */
+        }
+        return root;
     }
-    static AllocatorId RootId() { return AllocatorId(UINT32_MAX, 0); }
 
     std::atomic<std::uint64_t> default_{ UINT64_MAX }; /* an AllocatorId; null */
 };
 
 template <typename T, typename PointerT>
-FullPtr<T, PointerT>::FullPtr(const PointerT &shm)
-    : ptr_(MemoryManager::Get()->Convert<T>(shm))
-    , shm_(shm)
+FullPtr<T, PointerT>::FullPtr(const PointerT &shm) : ptr_(MemoryManager::Get()->Convert<T>(shm)), shm_(shm)
 {
     if (ptr_ == nullptr)
         shm_.SetNull();
 }
 
 template <typename T, typename PointerT>
-FullPtr<T, PointerT>::FullPtr(T *ptr)
-    : ptr_(ptr)
-    , shm_(MemoryManager::Get()->Convert<T, PointerT>(ptr))
+FullPtr<T, PointerT>::FullPtr(T *ptr) : ptr_(ptr), shm_(MemoryManager::Get()->Convert<T, PointerT>(ptr))
 {
 }
 
 template <typename T, typename PointerT>
-FullPtr<T, PointerT>::FullPtr(const Allocator *alloc, T *ptr)
-    : ptr_(ptr)
-    , shm_(alloc->Convert<T, PointerT>(ptr))
+FullPtr<T, PointerT>::FullPtr(const Allocator *alloc, T *ptr) : ptr_(ptr), shm_(alloc->Convert<T, PointerT>(ptr))
 {
 }
 
 template <typename T, typename PointerT>
 FullPtr<T, PointerT>::FullPtr(const Allocator *alloc, const OffsetPointer &off)
-    : ptr_(alloc->Convert<T>(off))
-    , shm_(alloc->GetId(), off.load())
+    : ptr_(alloc->Convert<T>(off)), shm_(alloc->GetId(), off.load())
 {
 }
 

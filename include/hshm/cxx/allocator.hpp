@@ -22,9 +22,11 @@
 #include <type_traits>
 #include <vector>
 
-namespace hshm {
+namespace hshm
+{
 
-namespace detail {
+namespace detail
+{
 
 /*
  * Nodes of containers that do not keep to the allocator's kind of pointer: std::list, std::map, std::unordered_map and their
@@ -66,8 +68,9 @@ bytes_of(std::size_t count) noexcept
  *
  * Which containers keep to it is listed in docs/cxx.md.  Elements, and nodes, that hold addresses do not compile.
  */
-template <class T> class allocator {
-public:
+template <class T> class allocator
+{
+  public:
     using value_type = T;
     using pointer = offset_ptr<T>;
     using const_pointer = offset_ptr<const T>;
@@ -83,16 +86,9 @@ public:
         using other = allocator<U>;
     };
 
-    allocator(const heap &in) noexcept
-        : region_(in.base())
-    {
-    }
+    allocator(const heap &in) noexcept : region_(in.base()) {}
     allocator(const allocator &) noexcept = default;
-    template <class U>
-    allocator(const allocator<U> &other) noexcept
-        : region_(other.region_)
-    {
-    }
+    template <class U> allocator(const allocator<U> &other) noexcept : region_(other.region_) {}
     /* Of a container that was moved from, the allocator is still needed. */
     allocator &operator=(const allocator &) noexcept = default;
     ~allocator() = default;
@@ -100,13 +96,15 @@ public:
     /** @throws hshm::error, which is a std::bad_alloc */
     [[nodiscard]] pointer allocate(size_type count)
     {
-        static_assert(!detail::is_node_of_addresses<T>,
-                      "this container of the C++ library links its nodes by address, whatever its allocator says; other "
-                      "processes cannot follow: use Boost's (boost::container::map, boost::unordered_map), or "
-                      "hshm::local_allocator for a container of one process");
-        static_assert(may_be_shared<T>,
-                      "elements of this type hold addresses of one process: use hshm::offset_ptr, or hshm::local_allocator for "
-                      "a container of one process; see hshm::may_be_shared");
+        static_assert(
+            !detail::is_node_of_addresses<T>,
+            "this container of the C++ library links its nodes by address, whatever its allocator says; other "
+            "processes cannot follow: use Boost's (boost::container::map, boost::unordered_map), or "
+            "hshm::local_allocator for a container of one process");
+        static_assert(
+            may_be_shared<T>,
+            "elements of this type hold addresses of one process: use hshm::offset_ptr, or hshm::local_allocator for "
+            "a container of one process; see hshm::may_be_shared");
         void *taken = detail::take(handle(), detail::bytes_of<T>(count), alignof(T));
         if (__builtin_expect(taken == nullptr, 0))
             detail::throw_no_memory();
@@ -118,10 +116,10 @@ public:
     /** The heap, without owning it. */
     heap in() const noexcept { return heap(handle()); }
 
-    template <class U> friend bool operator==(const allocator &a, const allocator<U> &b) noexcept { return a.region_ == b.region_; }
-    template <class U> friend bool operator!=(const allocator &a, const allocator<U> &b) noexcept { return a.region_ != b.region_; }
+    template <class U> bool operator==(const allocator<U> &other) const noexcept { return region_ == other.region_; }
+    template <class U> bool operator!=(const allocator<U> &other) const noexcept { return region_ != other.region_; }
 
-private:
+  private:
     template <class U> friend class allocator;
 
     hshm_allocator *handle() const noexcept { return hshm_allocator_at(region_.get()); }
@@ -132,7 +130,8 @@ private:
 /** std::vector in a heap: vector<int> numbers(heap).  More of them, of Boost: hshm/cxx/boost.hpp. */
 template <class T> using vector = std::vector<T, allocator<T>>;
 
-namespace detail {
+namespace detail
+{
 
 /*
  * A block of either lifetime at any alignment.  Those of process lifetime are 16-byte aligned; for more, room is taken to move
@@ -173,8 +172,9 @@ give_back(hshm_allocator *to, void *addr, std::size_t alignment, hshm_lifetime l
  * HSHM_LIFETIME_PROCESS, and it goes with the process (ThreadLocal and ScalablePage heaps, not on an array; some 20 ns a
  * block more).
  */
-template <class T> class local_allocator {
-public:
+template <class T> class local_allocator
+{
+  public:
     using value_type = T;
     using propagate_on_container_copy_assignment = std::true_type;
     using propagate_on_container_move_assignment = std::true_type;
@@ -182,14 +182,11 @@ public:
     using is_always_equal = std::false_type;
 
     local_allocator(const heap &in, hshm_lifetime lifetime = HSHM_LIFETIME_HEAP) noexcept
-        : heap_(in.get())
-        , lifetime_(lifetime)
+        : heap_(in.get()), lifetime_(lifetime)
     {
     }
     template <class U>
-    local_allocator(const local_allocator<U> &other) noexcept
-        : heap_(other.heap_)
-        , lifetime_(other.lifetime_)
+    local_allocator(const local_allocator<U> &other) noexcept : heap_(other.heap_), lifetime_(other.lifetime_)
     {
     }
 
@@ -203,13 +200,13 @@ public:
     }
     void deallocate(T *first, std::size_t) noexcept { detail::give_back(heap_, first, alignof(T), lifetime_); }
 
-    template <class U> friend bool operator==(const local_allocator &a, const local_allocator<U> &b) noexcept
+    template <class U> bool operator==(const local_allocator<U> &other) const noexcept
     {
-        return a.heap_ == b.heap_ && a.lifetime_ == b.lifetime_;
+        return heap_ == other.heap_ && lifetime_ == other.lifetime_;
     }
-    template <class U> friend bool operator!=(const local_allocator &a, const local_allocator<U> &b) noexcept { return !(a == b); }
+    template <class U> bool operator!=(const local_allocator<U> &other) const noexcept { return !(*this == other); }
 
-private:
+  private:
     template <class U> friend class local_allocator;
 
     hshm_allocator *heap_;
@@ -223,17 +220,17 @@ private:
  * be put into a heap for others, even though its elements lie in one.  For containers that others use: allocator<T>.
  * Of a killed process the same is true as of local_allocator.
  */
-class memory_resource : public std::pmr::memory_resource {
-public:
+class memory_resource : public std::pmr::memory_resource
+{
+  public:
     explicit memory_resource(heap in, hshm_lifetime lifetime = HSHM_LIFETIME_HEAP) noexcept
-        : heap_(std::move(in))
-        , lifetime_(lifetime)
+        : heap_(std::move(in)), lifetime_(lifetime)
     {
     }
 
     const heap &in() const noexcept { return heap_; }
 
-private:
+  private:
     void *do_allocate(std::size_t bytes, std::size_t alignment) override
     {
         void *taken = detail::take_for(heap_.get(), bytes, alignment, lifetime_);

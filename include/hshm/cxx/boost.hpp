@@ -30,7 +30,8 @@
 #include <functional>
 #include <utility>
 
-namespace hshm {
+namespace hshm
+{
 
 using string = boost::container::basic_string<char, std::char_traits<char>, allocator<char>>;
 

@@ -20,11 +20,13 @@
 #include <new>
 #include <stdexcept>
 
-namespace hshm {
+namespace hshm
+{
 
 /** A call that failed.  Catch it by reference. */
-class error {
-public:
+class error
+{
+  public:
     virtual ~error() = default;
 
     /** As the C call returned it; never HSHM_OK. */
@@ -33,29 +35,24 @@ public:
     /** What failed on which name or size, why (with the numbers), and what to do. */
     virtual const char *what() const noexcept { return sentence_.what(); }
 
-protected:
-    error(hshm_status status, const char *sentence)
-        : status_(status)
-        , sentence_(sentence)
-    {
-    }
+  protected:
+    error(hshm_status status, const char *sentence) : status_(status), sentence_(sentence) {}
     error(const error &) = default;
     error &operator=(const error &) = default;
 
-private:
+  private:
     hshm_status status_;
     std::runtime_error sentence_; /* a string whose copies cannot fail */
 };
 
-namespace detail {
+namespace detail
+{
 
 /* error is no std::exception by itself, so that each of these is one only once. */
-template <class Standard> class failure final : public error, public Standard {
-public:
-    failure(hshm_status status, const char *sentence)
-        : error(status, sentence)
-    {
-    }
+template <class Standard> class failure final : public error, public Standard
+{
+  public:
+    failure(hshm_status status, const char *sentence) : error(status, sentence) {}
     const char *what() const noexcept override { return error::what(); }
 };
 

@@ -37,7 +37,8 @@
 #include <type_traits>
 #include <utility>
 
-namespace hshm {
+namespace hshm
+{
 
 /**
  * May objects of this type lie where other processes read them?  False for what certainly holds an address of one process: a
@@ -45,7 +46,8 @@ namespace hshm {
  * meant for one process only, or whose every process runs at the same addresses.
  */
 template <class T>
-inline constexpr bool may_be_shared = !std::is_pointer_v<T> && !std::is_member_function_pointer_v<T> && !std::is_polymorphic_v<T>;
+inline constexpr bool may_be_shared =
+    !std::is_pointer_v<T> && !std::is_member_function_pointer_v<T> && !std::is_polymorphic_v<T>;
 
 /** What becomes of a region's name when its last handle in the process that created it ends. */
 enum class at_end {
@@ -54,37 +56,33 @@ enum class at_end {
     keep       /**< it stays, for hshm_backend_attach() later */
 };
 
-namespace detail {
+namespace detail
+{
 
 /* Counts its handles.  (std::shared_ptr cannot be made without exceptions.) */
-class counted {
-public:
+class counted
+{
+  public:
     void hold() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
     /* Pairs with itself: who ends the object comes after all that others did with it. */
     bool let_go() noexcept { return handles_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
 
-private:
+  private:
     std::atomic<unsigned> handles_{ 1 };
 };
 
-template <class T> class handle {
-public:
+template <class T> class handle
+{
+  public:
     handle() noexcept = default;
     /* Takes over the count of 1 that a new object has. */
-    explicit handle(T *first) noexcept
-        : to_(first)
-    {
-    }
-    handle(const handle &other) noexcept
-        : to_(other.to_)
+    explicit handle(T *first) noexcept : to_(first) {}
+    handle(const handle &other) noexcept : to_(other.to_)
     {
         if (to_ != nullptr)
             to_->hold();
     }
-    handle(handle &&other) noexcept
-        : to_(std::exchange(other.to_, nullptr))
-    {
-    }
+    handle(handle &&other) noexcept : to_(std::exchange(other.to_, nullptr)) {}
     handle &operator=(handle other) noexcept
     {
         std::swap(to_, other.to_);
@@ -99,7 +97,7 @@ public:
     T *operator->() const noexcept { return to_; }
     explicit operator bool() const noexcept { return to_ != nullptr; }
 
-private:
+  private:
     T *to_ = nullptr;
 };
 
@@ -142,8 +140,9 @@ struct owned_backend : counted {
 } // namespace detail
 
 /** A list of backends and heaps: the process's default one, or one of its own (see hshm/manager.h). */
-class manager {
-public:
+class manager
+{
+  public:
     /** The default manager, which never ends. */
     manager() noexcept = default;
 
@@ -193,28 +192,29 @@ public:
         return pointer;
     }
 
-private:
+  private:
     friend class backend;
     detail::handle<detail::owned_manager> own_;
 };
 
 /** A region of bytes, registered in a manager (see hshm/backend.h). */
-class backend {
-public:
+class backend
+{
+  public:
     /** None. */
     backend() noexcept = default;
 
     /** hshm_backend_create().  `url` may be NULL for kinds without names. */
-    static backend create(const manager &in, hshm_backend_id id, hshm_backend_kind kind, std::size_t size, const char *url,
-                          const hshm_backend_options *options = nullptr)
+    static backend create(const manager &in, hshm_backend_id id, hshm_backend_kind kind, std::size_t size,
+                          const char *url, const hshm_backend_options *options = nullptr)
     {
         backend made = create(std::nothrow, in, id, kind, size, url, options);
         if (!made)
             detail::throw_last();
         return made;
     }
-    static backend create(std::nothrow_t, const manager &in, hshm_backend_id id, hshm_backend_kind kind, std::size_t size,
-                          const char *url, const hshm_backend_options *options = nullptr) noexcept
+    static backend create(std::nothrow_t, const manager &in, hshm_backend_id id, hshm_backend_kind kind,
+                          std::size_t size, const char *url, const hshm_backend_options *options = nullptr) noexcept
     {
         return open(in, [&](detail::owned_backend &own, hshm_backend **ret) {
             own.id = id;
@@ -286,7 +286,7 @@ public:
             detail::check(own_->leave());
     }
 
-private:
+  private:
     template <class Open> static backend open(const manager &in, Open make) noexcept
     {
         backend result;
@@ -308,8 +308,8 @@ struct heap_options {
     hshm_allocator_kind cut = HSHM_ALLOCATOR_THREAD_LOCAL;
     std::size_t custom_header = 0; /**< bytes                                                    */
     at_end end = at_end::automatic;
-    hshm_backend_id backend_id = 0;              /**< in a manager of the heap's own: any will do             */
-    hshm_allocator_id allocator_id = { 1, 0 };   /**< stands in hshm_shm_ptr                                  */
+    hshm_backend_id backend_id = 0;            /**< in a manager of the heap's own: any will do             */
+    hshm_allocator_id allocator_id = { 1, 0 }; /**< stands in hshm_shm_ptr                                  */
     hshm_backend_options backend = HSHM_BACKEND_OPTIONS_INIT;
     hshm_allocator_options allocator = HSHM_ALLOCATOR_OPTIONS_INIT;
 };
@@ -319,7 +319,8 @@ class heap;
 /** Bytes in a heap, freed when this ends. */
 class block;
 
-namespace detail {
+namespace detail
+{
 template <class T> struct deleter;
 }
 
@@ -335,7 +336,8 @@ template <class T> using unique_ptr = std::unique_ptr<T, detail::deleter<T>>;
  */
 template <class T> inline constexpr const char *type_name = nullptr;
 
-namespace detail {
+namespace detail
+{
 
 constexpr std::uint64_t
 hash_of(const char *text, std::uint64_t hash = 0xcbf29ce484222325u) /* FNV-1a */
@@ -374,7 +376,8 @@ struct object_tag {
 };
 
 /* From the block's begin to the object: so that the object is aligned. */
-template <class T> inline constexpr std::size_t object_off = alignof(T) > sizeof(object_tag) ? alignof(T) : sizeof(object_tag);
+template <class T>
+inline constexpr std::size_t object_off = alignof(T) > sizeof(object_tag) ? alignof(T) : sizeof(object_tag);
 
 inline constexpr std::size_t plain_alignment = 16; /* of every block */
 
@@ -389,7 +392,7 @@ take(hshm_allocator *from, std::size_t size, std::size_t alignment) noexcept
 template <class F> struct visit_state {
     F &each;
 #if defined(__cpp_exceptions)
-    std::exception_ptr thrown;
+    std::exception_ptr thrown = nullptr;
 #endif
 };
 
@@ -419,16 +422,14 @@ visit_one(visit_state<F> &state, Args... args) noexcept
  * A heap: blocks and objects in a region.  Everything of hshm/allocator.h and hshm/name.h, with owners and types.
  * A handle of it costs what the C handle does: allocate() and deallocate() are the C calls and a comparison.
  */
-class heap {
-public:
+class heap
+{
+  public:
     /** None. */
     heap() noexcept = default;
 
     /** A view of a heap that the C interface, or the guide's, owns: ends nothing. */
-    explicit heap(hshm_allocator *borrowed) noexcept
-        : handle_(borrowed)
-    {
-    }
+    explicit heap(hshm_allocator *borrowed) noexcept : handle_(borrowed) {}
 
     /** A new region with a heap in it, in a manager of its own.  `url` as hshm_backend_create() says. */
     static heap create(const std::string &url, std::size_t size, const heap_options &options = {})
@@ -443,7 +444,8 @@ public:
         backend on = backend::create(std::nothrow, own, options.backend_id, options.kind, size, url, &options.backend);
         if (!on)
             return {};
-        heap made = create(std::nothrow, on, options.allocator_id, options.cut, options.custom_header, &options.allocator);
+        heap made =
+            create(std::nothrow, on, options.allocator_id, options.cut, options.custom_header, &options.allocator);
         if (made)
             on.when_it_ends(options.end);
         else
@@ -482,7 +484,8 @@ public:
     {
         return or_throw(attach(std::nothrow, kind, url.c_str(), options));
     }
-    static heap attach(std::nothrow_t, hshm_backend_kind kind, const char *url, const hshm_attach_options &options) noexcept
+    static heap attach(std::nothrow_t, hshm_backend_kind kind, const char *url,
+                       const hshm_attach_options &options) noexcept
     {
         const manager own = manager::create(std::nothrow);
         if (own.is_default())
@@ -590,14 +593,18 @@ public:
         deallocate(const_cast<std::remove_cv_t<T> *>(first));
     }
 
-    template <class T, class... Args> std::enable_if_t<!std::is_array_v<T>, unique_ptr<T>> make_unique(Args &&...args) const;
+    template <class T, class... Args>
+    std::enable_if_t<!std::is_array_v<T>, unique_ptr<T>> make_unique(Args &&...args) const;
     template <class T> std::enable_if_t<std::is_array_v<T>, unique_ptr<T>> make_unique(std::size_t count) const;
 
     /* ---- pointers that travel ---- */
 
     hshm_off to_offset(const void *addr) const noexcept { return hshm_to_off(handle_, addr); }
     /** Unchecked; manager::resolve() checks. */
-    template <class T = void> T *to_address(hshm_off off) const noexcept { return static_cast<T *>(hshm_to_addr(handle_, off)); }
+    template <class T = void> T *to_address(hshm_off off) const noexcept
+    {
+        return static_cast<T *>(hshm_to_addr(handle_, off));
+    }
     hshm_shm_ptr to_shared(const void *addr) const noexcept { return { id(), to_offset(addr) }; }
 
     /**
@@ -612,7 +619,8 @@ public:
         std::size_t size = 0;
         void *at = hshm_allocator_custom_header(handle_, &size);
         if (at == nullptr || size < sizeof(T))
-            detail::throw_failure<detail::failed_call>(HSHM_E_INVAL, "the heap's custom header is smaller than the type");
+            detail::throw_failure<detail::failed_call>(HSHM_E_INVAL,
+                                                       "the heap's custom header is smaller than the type");
         return *static_cast<T *>(at);
     }
 
@@ -623,7 +631,8 @@ public:
     {
         return name_or_undo(name, make_tagged<T>(std::forward<Args>(args)...), 1);
     }
-    template <class T, class... Args> T *construct_named_array(const char *name, std::size_t count, const Args &...args) const
+    template <class T, class... Args>
+    T *construct_named_array(const char *name, std::size_t count, const Args &...args) const
     {
         unsigned char *block = taken_tagged<T>(count, ~detail::type_tag<T>());
         return name_or_undo(name, make_many<T>(block, block + detail::object_off<T>, count, args...), count);
@@ -738,7 +747,7 @@ public:
     friend bool operator==(const heap &a, const heap &b) noexcept { return a.handle_ == b.handle_; }
     friend bool operator!=(const heap &a, const heap &b) noexcept { return a.handle_ != b.handle_; }
 
-private:
+  private:
     friend class block;
     template <class T> friend struct detail::deleter;
 
@@ -759,7 +768,10 @@ private:
     }
 
     /* Was the region left by close() of another handle?  Then there is nothing to free. */
-    bool is_open() const noexcept { return handle_ != nullptr && !backend_.was_left(); }
+    bool is_open() const noexcept
+    {
+        return handle_ != nullptr && !backend_.was_left();
+    }
 
     template <class T> void *taken(std::size_t count, std::size_t before = 0) const
     {
@@ -863,8 +875,8 @@ private:
         void *block = nullptr;
         if (look(name, &block) != HSHM_OK || hshm_usable_size(handle_, block) < detail::object_off<T> + sizeof(T))
             return nullptr;
-        return reinterpret_cast<const detail::object_tag *>(static_cast<unsigned char *>(block) + detail::object_off<T> -
-                                                            sizeof(detail::object_tag));
+        return reinterpret_cast<const detail::object_tag *>(static_cast<unsigned char *>(block) +
+                                                            detail::object_off<T> - sizeof(detail::object_tag));
     }
 
     template <class T> T *find_or_null(const char *name) const
@@ -884,14 +896,11 @@ private:
     backend backend_;
 };
 
-class block {
-public:
+class block
+{
+  public:
     block() noexcept = default;
-    block(block &&other) noexcept
-        : heap_(std::move(other.heap_))
-        , data_(std::exchange(other.data_, nullptr))
-    {
-    }
+    block(block &&other) noexcept : heap_(std::move(other.heap_)), data_(std::exchange(other.data_, nullptr)) {}
     block &operator=(block &&other) noexcept
     {
         if (this != &other) {
@@ -920,13 +929,9 @@ public:
         data_ = nullptr;
     }
 
-private:
+  private:
     friend class heap;
-    block(const heap &in, void *data) noexcept
-        : heap_(in)
-        , data_(data)
-    {
-    }
+    block(const heap &in, void *data) noexcept : heap_(in), data_(data) {}
 
     heap heap_;
     void *data_ = nullptr;
@@ -941,7 +946,8 @@ heap::make_block(std::size_t size, std::size_t alignment) const
     return block(*this, taken);
 }
 
-namespace detail {
+namespace detail
+{
 
 template <class T> struct deleter {
     heap in;

@@ -23,18 +23,20 @@
 #include <memory>
 #include <type_traits>
 
-namespace hshm {
+namespace hshm
+{
 
-template <class T> class offset_ptr {
+template <class T> class offset_ptr
+{
     /* Of void there are no references; the name must exist all the same. */
     using referred = std::conditional_t<std::is_void_v<T>, char, T>;
 
-public:
+  public:
     using element_type = T;
     using value_type = std::remove_cv_t<T>;
     using difference_type = std::ptrdiff_t;
     using pointer = offset_ptr;
-    using reference = std::add_lvalue_reference_t<T>;
+    using reference = referred &;
     using iterator_category = std::random_access_iterator_tag;
     template <class U> using rebind = offset_ptr<U>;
 
@@ -121,7 +123,7 @@ public:
         return offset_ptr(from.get() - count);
     }
 
-private:
+  private:
     void set(T *target) noexcept
     {
         const std::uintptr_t from = reinterpret_cast<std::uintptr_t>(this) + 1;
@@ -294,7 +296,8 @@ operator!=(std::nullptr_t, const offset_ptr<T> &p) noexcept
 
 } // namespace hshm
 
-namespace std {
+namespace std
+{
 
 template <class T> struct hash<hshm::offset_ptr<T>> {
     size_t operator()(const hshm::offset_ptr<T> &p) const noexcept { return hash<T *>()(p.get()); }

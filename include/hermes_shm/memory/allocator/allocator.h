@@ -23,7 +23,8 @@
 #include <new>
 #include <utility>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
 enum class AllocatorType {
     kStackAllocator = HSHM_ALLOCATOR_STACK,
@@ -32,7 +33,8 @@ enum class AllocatorType {
     kMallocAllocator = HSHM_ALLOCATOR_MALLOC
 };
 
-namespace detail {
+namespace detail
+{
 
 /* Allocate<int> gives a FullPtr<int>; Allocate<Pointer>, as older programs have it, a Pointer. */
 template <typename T> using AllocatedAs = std::conditional_t<IsShmPointer<T>, T, FullPtr<T>>;
@@ -40,8 +42,9 @@ template <typename T> using AllocatedAs = std::conditional_t<IsShmPointer<T>, T,
 } // namespace detail
 
 /** A heap of any kind. */
-class Allocator {
-public:
+class Allocator
+{
+  public:
     /* For GetAllocator<Allocator>(): whatever kind it is. */
     static constexpr hshm_allocator_kind Kind = HSHM_ALLOCATOR_ANY;
 
@@ -80,7 +83,8 @@ public:
     template <typename T = void> bool ContainsPtr(const T *ptr) const
     {
         hshm_shm_ptr pointer = {};
-        return ptr != nullptr && hshm_identify(nullptr, ptr, &pointer) == HSHM_OK && AllocatorId(pointer.allocator) == GetId();
+        return ptr != nullptr && hshm_identify(nullptr, ptr, &pointer) == HSHM_OK &&
+               AllocatorId(pointer.allocator) == GetId();
     }
 
     /* ---- Pointers: no look-up, no check ---- */
@@ -215,8 +219,8 @@ public:
     }
     /** Likewise, and makes those from old_count on. */
     template <typename T, typename PointerT, typename... Args>
-    bool ReallocateConstructObjs(const MemContext &ctx, FullPtr<T, PointerT> &p, std::size_t old_count, std::size_t new_count,
-                                 const Args &...args) const
+    bool ReallocateConstructObjs(const MemContext &ctx, FullPtr<T, PointerT> &p, std::size_t old_count,
+                                 std::size_t new_count, const Args &...args) const
     {
         if (!ReallocateObjs(ctx, p, new_count))
             return false;
@@ -247,7 +251,7 @@ public:
     }
     template <typename T> bool DelObj(const MemContext &ctx, T *ptr) const { return DelObjs(ctx, ptr, 1); }
 
-private:
+  private:
     /* If a constructor throws: destroys those that were made, and frees the block. */
     template <typename T> struct UndoUnlessDone {
         const Allocator &alloc;

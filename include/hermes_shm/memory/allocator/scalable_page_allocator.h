@@ -6,10 +6,12 @@
 
 #include <hermes_shm/memory/allocator/allocator.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class ScalablePageAllocator : public Allocator {
-public:
+class ScalablePageAllocator : public Allocator
+{
+  public:
     static constexpr hshm_allocator_kind Kind = HSHM_ALLOCATOR_SCALABLE_PAGE;
 };
 

@@ -6,10 +6,12 @@
 
 #include <hermes_shm/memory/allocator/allocator.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class StackAllocator : public Allocator {
-public:
+class StackAllocator : public Allocator
+{
+  public:
     static constexpr hshm_allocator_kind Kind = HSHM_ALLOCATOR_STACK;
 };
 

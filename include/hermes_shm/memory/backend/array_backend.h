@@ -6,10 +6,12 @@
 
 #include <hermes_shm/memory/backend/memory_backend.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class ArrayBackend : public MemoryBackend {
-public:
+class ArrayBackend : public MemoryBackend
+{
+  public:
     static constexpr MemoryBackendType EnumType = MemoryBackendType::kArrayBackend;
     static constexpr hshm_backend_kind Kind = HSHM_BACKEND_ARRAY;
 

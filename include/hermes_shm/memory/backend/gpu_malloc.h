@@ -6,9 +6,12 @@
 
 #include <hermes_shm/memory/backend/memory_backend.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class GpuMalloc : public detail::GpuBackend<MemoryBackendType::kGpuMalloc, HSHM_BACKEND_GPU_MALLOC> {};
+class GpuMalloc : public detail::GpuBackend<MemoryBackendType::kGpuMalloc, HSHM_BACKEND_GPU_MALLOC>
+{
+};
 
 } // namespace hshm::ipc
 

@@ -6,9 +6,12 @@
 
 #include <hermes_shm/memory/backend/memory_backend.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class GpuShmMmap : public detail::GpuBackend<MemoryBackendType::kGpuShmMmap, HSHM_BACKEND_GPU_SHM_MMAP> {};
+class GpuShmMmap : public detail::GpuBackend<MemoryBackendType::kGpuShmMmap, HSHM_BACKEND_GPU_SHM_MMAP>
+{
+};
 
 } // namespace hshm::ipc
 

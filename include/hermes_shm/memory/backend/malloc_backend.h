@@ -6,10 +6,12 @@
 
 #include <hermes_shm/memory/backend/memory_backend.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class MallocBackend : public MemoryBackend {
-public:
+class MallocBackend : public MemoryBackend
+{
+  public:
     static constexpr MemoryBackendType EnumType = MemoryBackendType::kMallocBackend;
     static constexpr hshm_backend_kind Kind = HSHM_BACKEND_MALLOC;
 

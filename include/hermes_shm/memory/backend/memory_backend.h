@@ -18,10 +18,12 @@
 
 #include <hermes_shm/memory/memory.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
 /* Inline, so that a program may declare the guide's own list, too (which has the same names in the same order). */
-inline namespace memory_backend_type {
+inline namespace memory_backend_type
+{
 
 enum class MemoryBackendType {
     kPosixShmMmap,  /**< POSIX shared memory with mmap  */
@@ -35,8 +37,9 @@ enum class MemoryBackendType {
 } // namespace memory_backend_type
 
 /** One region as the manager sees it. */
-class MemoryBackend {
-public:
+class MemoryBackend
+{
+  public:
     MemoryBackend() = delete;
     MemoryBackend(const MemoryBackend &) = delete;
 
@@ -58,7 +61,8 @@ public:
     }
 };
 
-namespace detail {
+namespace detail
+{
 
 /* What hshm_backend_create() is given. */
 struct BackendArguments {
@@ -78,8 +82,9 @@ DefaultOptions()
 }
 
 /* What the kinds with names share; `options` is for those who want more than the guide's. */
-template <MemoryBackendType TYPE, hshm_backend_kind KIND> class NamedBackend : public MemoryBackend {
-public:
+template <MemoryBackendType TYPE, hshm_backend_kind KIND> class NamedBackend : public MemoryBackend
+{
+  public:
     static constexpr MemoryBackendType EnumType = TYPE;
     static constexpr hshm_backend_kind Kind = KIND;
 
@@ -90,8 +95,9 @@ public:
 };
 
 /* And the kinds on a GPU. */
-template <MemoryBackendType TYPE, hshm_backend_kind KIND> class GpuBackend : public MemoryBackend {
-public:
+template <MemoryBackendType TYPE, hshm_backend_kind KIND> class GpuBackend : public MemoryBackend
+{
+  public:
     static constexpr MemoryBackendType EnumType = TYPE;
     static constexpr hshm_backend_kind Kind = KIND;
 

@@ -6,9 +6,12 @@
 
 #include <hermes_shm/memory/backend/memory_backend.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class PosixMmap : public detail::NamedBackend<MemoryBackendType::kPosixMmap, HSHM_BACKEND_POSIX_MMAP> {};
+class PosixMmap : public detail::NamedBackend<MemoryBackendType::kPosixMmap, HSHM_BACKEND_POSIX_MMAP>
+{
+};
 
 } // namespace hshm::ipc
 

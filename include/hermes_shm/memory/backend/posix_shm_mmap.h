@@ -6,9 +6,12 @@
 
 #include <hermes_shm/memory/backend/memory_backend.h>
 
-namespace hshm::ipc {
+namespace hshm::ipc
+{
 
-class PosixShmMmap : public detail::NamedBackend<MemoryBackendType::kPosixShmMmap, HSHM_BACKEND_POSIX_SHM_MMAP> {};
+class PosixShmMmap : public detail::NamedBackend<MemoryBackendType::kPosixShmMmap, HSHM_BACKEND_POSIX_SHM_MMAP>
+{
+};
 
 } // namespace hshm::ipc
 
