@@ -18,7 +18,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#if __has_include(<memory_resource>)
 #include <memory_resource>
+#endif
 #include <type_traits>
 #include <vector>
 
@@ -213,8 +215,9 @@ template <class T> class local_allocator
     hshm_lifetime lifetime_;
 };
 
+#if defined(__cpp_lib_memory_resource)
 /**
- * A std::pmr::memory_resource on a heap.
+ * A std::pmr::memory_resource on a heap, where the C++ library has such (libc++ from version 16).
  *
  * For this process only.  A pmr container holds the address of its resource, and plain pointers to its elements: it must never
  * be put into a heap for others, even though its elements lie in one.  For containers that others use: allocator<T>.
@@ -247,6 +250,8 @@ class memory_resource : public std::pmr::memory_resource
     heap heap_;
     hshm_lifetime lifetime_;
 };
+
+#endif
 
 } // namespace hshm
 

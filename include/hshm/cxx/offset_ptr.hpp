@@ -47,7 +47,7 @@ template <class T> class offset_ptr
     {
     }
     offset_ptr(T *target) noexcept { set(target); }
-    offset_ptr(const offset_ptr &other) noexcept { set(other.get()); }
+    offset_ptr(const offset_ptr &other) noexcept { follow(other); }
     template <class U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
     offset_ptr(const offset_ptr<U> &other) noexcept
     {
@@ -64,7 +64,7 @@ template <class T> class offset_ptr
 
     offset_ptr &operator=(const offset_ptr &other) noexcept
     {
-        set(other.get());
+        follow(other);
         return *this;
     }
     offset_ptr &operator=(T *target) noexcept
@@ -124,6 +124,13 @@ template <class T> class offset_ptr
     }
 
   private:
+    /* set(other.get()), with one question instead of two. */
+    void follow(const offset_ptr &other) noexcept
+    {
+        const std::uintptr_t moved = reinterpret_cast<std::uintptr_t>(&other) - reinterpret_cast<std::uintptr_t>(this);
+        distance_ = other.distance_ == 0 ? 0 : other.distance_ + moved;
+    }
+
     void set(T *target) noexcept
     {
         const std::uintptr_t from = reinterpret_cast<std::uintptr_t>(this) + 1;
