@@ -13,7 +13,8 @@
  *
  *   hshm/cxx/error.hpp            hshm::error: what the throwing forms throw
  *   hshm/cxx/offset_ptr.hpp       offset_ptr<T>: a pointer that may lie in a heap
- *   hshm/cxx/heap.hpp             manager, backend, heap, block, unique_ptr: memory with an owner; named objects
+ *   hshm/cxx/region.hpp           manager, backend: memory with an owner
+ *   hshm/cxx/heap.hpp             heap, block, unique_ptr; named objects
  *   hshm/cxx/allocator.hpp        allocator<T>, local_allocator<T>, memory_resource; vector
  * and, to be included where it is wanted, since it needs Boost's headers:
  *   hshm/cxx/boost.hpp            string, map, set, unordered_map, flat_map, list, deque: Boost's, in a heap
@@ -31,6 +32,7 @@
 #include <hshm/cxx/error.hpp>
 #include <hshm/cxx/heap.hpp>
 #include <hshm/cxx/offset_ptr.hpp>
+#include <hshm/cxx/region.hpp>
 #include <hshm/hshm.h>
 
 #endif
