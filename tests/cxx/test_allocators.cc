@@ -222,6 +222,23 @@ containers_stay_in_their_heap(void **)
     assert_int_equal(a.check().live_blocks + b.check().live_blocks, 0);
 }
 
+void
+an_allocator_may_outlive_its_heap(void **)
+{
+    hshm::heap heap = hshm::heap::create(test_name("left"), MIB);
+    hshm::allocator<int> left(heap);
+    hshm::vector<int> empty(heap);
+    heap.close();
+    hshm_status status = HSHM_OK;
+    try {
+        empty.push_back(1);
+    } catch (const hshm::error &error) {
+        status = error.status();
+    }
+    assert_int_equal(status, HSHM_E_NOTFOUND);
+    left.deallocate(nullptr, 1);
+}
+
 struct alignas(256) page {
     std::array<unsigned char, 256> bytes;
 };
@@ -334,6 +351,7 @@ main()
         cmocka_unit_test(intrusive_trees_travel),
         cmocka_unit_test(containers_of_containers_travel),
         cmocka_unit_test(containers_stay_in_their_heap),
+        cmocka_unit_test(an_allocator_may_outlive_its_heap),
         cmocka_unit_test(elements_are_aligned),
         cmocka_unit_test(local_containers_may_be_any),
         cmocka_unit_test(a_memory_resource_serves_pmr),

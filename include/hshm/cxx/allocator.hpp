@@ -95,7 +95,7 @@ template <class T> class allocator
     allocator &operator=(const allocator &) noexcept = default;
     ~allocator() = default;
 
-    /** @throws hshm::error, which is a std::bad_alloc */
+    /** @throws hshm::error, which is a std::bad_alloc; HSHM_E_NOTFOUND if this process has left the heap */
     [[nodiscard]] pointer allocate(size_type count)
     {
         static_assert(
@@ -107,12 +107,18 @@ template <class T> class allocator
             may_be_shared<T>,
             "elements of this type hold addresses of one process: use hshm::offset_ptr, or hshm::local_allocator for "
             "a container of one process; see hshm::may_be_shared");
-        void *taken = detail::take(handle(), detail::bytes_of<T>(count), alignof(T));
+        hshm_allocator *from = handle();
+        void *taken = from == nullptr ? nullptr : detail::take(from, detail::bytes_of<T>(count), alignof(T));
         if (__builtin_expect(taken == nullptr, 0))
             detail::throw_no_memory();
         return pointer(static_cast<T *>(taken));
     }
-    void deallocate(const pointer &first, size_type) noexcept { (void)hshm_free(handle(), first.get()); }
+    void deallocate(const pointer &first, size_type) noexcept
+    {
+        hshm_allocator *to = handle();
+        if (to != nullptr) /* else the heap was left, and the memory with it */
+            (void)hshm_free(to, first.get());
+    }
     size_type max_size() const noexcept { return std::numeric_limits<difference_type>::max() / sizeof(T); }
 
     /** The heap, without owning it. */
