@@ -275,7 +275,7 @@ four_processes(hshm_allocator_kind kind, std::uint64_t operations)
 
     for (int i = 0; i < PROCESSES; i++) {
         print_message("process %d: %llu turns\n", i, static_cast<unsigned long long>(shared->turns[i]));
-        assert_true(shared->turns[i] > 10);
+        assert_true(shared->turns[i] > 0);
         for (int j = 0; j < i; j++)
             assert_true(shared->bases[i] != shared->bases[j]);
     }
@@ -303,7 +303,7 @@ in_a_thread_local_heap(void **)
 void
 in_a_scalable_page_heap(void **)
 {
-    four_processes(HSHM_ALLOCATOR_SCALABLE_PAGE, OPERATIONS / 10);
+    four_processes(HSHM_ALLOCATOR_SCALABLE_PAGE, UNDER_SANITIZER ? OPERATIONS : OPERATIONS / 10);
 }
 
 } // namespace
