@@ -101,7 +101,11 @@ private_memory(void)
     create(HSHM_BACKEND_MALLOC, 16 * MIB, NULL, NULL, HSHM_ALLOCATOR_THREAD_LOCAL);
     write_list();
     read_list();
-    printf("private:     no name, no other process, and memory only where it was touched\n");
+    hshm_backend_info_data info = HSHM_BACKEND_INFO_INIT;
+    check(hshm_backend_info(hshm_backend_get(NULL, BACKEND_ID), &info), "cannot describe the backend");
+    expect(info.committed < info.size / 4, "memory was taken that nobody touched");
+    printf("private:     no name, no other process, and %zu KiB of %zu MiB taken so far\n",
+           (size_t)info.committed / KIB, (size_t)info.size / MIB);
 }
 
 static void

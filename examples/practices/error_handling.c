@@ -163,10 +163,12 @@ clean_up(void)
     if (other != NULL)
         hshm_manager_destroy(other);
     shm_unlink(junk_name);
-    /* Of the other process, which leaves the name to this one: should this one not have come so far. */
+    if (creator == 0)
+        return;
+    /* The other process leaves its name to this one, which did not come so far. */
     hshm_backend_detach(NULL, BACKEND_ID);
     int attempts = 0;
-    if (creator > 0 && retry(remove_once, &attempts) != HSHM_OK)
+    if (retry(remove_once, &attempts) != HSHM_OK)
         fprintf(stderr, "error_handling: '%s' stays: %s\n", heap_name, hshm_last_error());
 }
 
