@@ -15,8 +15,7 @@
 
 using practice::expect;
 
-namespace
-{
+namespace {
 
 struct sample {
     std::array<double, 30> values{};

@@ -15,8 +15,7 @@
 using practice::check;
 using practice::expect;
 
-namespace
-{
+namespace {
 
 const hshm::ipc::MemoryBackendId backend_id = hipc::MemoryBackendId::Get(0);
 const hshm::ipc::AllocatorId alloc_id(1, 0);

@@ -29,8 +29,7 @@
 #include <atomic>
 #include <cstring>
 
-namespace
-{
+namespace {
 
 const hshm::ipc::MemoryBackendId backend_id = hipc::MemoryBackendId::Get(0);
 const hshm::ipc::AllocatorId alloc_id(1, 0);
