@@ -1,7 +1,7 @@
 /*
  * hshm.hpp - hshm for C++17: heaps in memory that many processes share, and containers that live in them.
  *
- *     auto heap = hshm::heap::create("prices", 1 << 30);            // one process; the name goes when it ends
+ *     auto heap = hshm::heap::create("prices", 1_GiB);              // one process; the name goes when it ends
  *     using table = hshm::vector<double>;                           // std::vector with hshm::allocator
  *     table *rows = heap.construct_named<table>("rows", heap);      // the vector, and what it holds, lie in the heap
  *     rows->push_back(1.25);
@@ -16,10 +16,11 @@
  *   hshm/cxx/region.hpp           manager, backend: memory with an owner
  *   hshm/cxx/heap.hpp             heap, block, unique_ptr; named objects
  *   hshm/cxx/allocator.hpp        allocator<T>, local_allocator<T>, memory_resource; vector
- * and, to be included where it is wanted, since it needs Boost's headers:
- *   hshm/cxx/boost.hpp            string, map, set, unordered_map, flat_map, list, deque: Boost's, in a heap
+ * and, to be included where they are wanted:
+ *   hshm/cxx/inline.hpp           the short path of ThreadLocal heaps, compiled into the caller
+ *   hshm/cxx/boost.hpp            (needs Boost's headers) string, map, set, unordered_map, flat_map, list, deque: Boost's, in a heap
  *
- * Two forms of each call that can fail: the plain one throws hshm::error; one that is given std::nothrow returns something
+ * Two forms of calls that can fail: the plain one throws hshm::error; one that is given std::nothrow first returns something
  * empty (or the C status), and hshm_last_status() and hshm_last_error() say why.  Under -fno-exceptions the plain ones
  * call std::terminate() instead.
  *

@@ -188,6 +188,17 @@ refuse_network(const struct region *region)
 /* ---- create ---- */
 
 static hshm_status
+nothing_there(struct region_name name, const char *verb, const char *folder, int error)
+{
+    if (strcmp(verb, "attach to") == 0)
+        return fail(HSHM_E_NOTFOUND,
+                    "cannot attach to %s: %s: nobody has made it in %s yet, or it was removed; to wait for it, set "
+                    "timeout_ms",
+                    name.s, errno_text(error), folder);
+    return fail(HSHM_E_NOTFOUND, "cannot %s %s: %s: look whether %s exists", verb, name.s, errno_text(error), folder);
+}
+
+static hshm_status
 open_failed(const struct region *region, const char *verb, const char *folder, int error)
 {
     const struct region_name name = region_name(region);
@@ -201,8 +212,7 @@ open_failed(const struct region *region, const char *verb, const char *folder, i
                     verb, name.s, errno_text(error), (unsigned)geteuid(), folder);
     case ENOENT:
     case ENOTDIR:
-        return fail(HSHM_E_NOTFOUND, "cannot %s %s: %s: look whether %s exists", verb, name.s, errno_text(error),
-                    folder);
+        return nothing_there(name, verb, folder, error);
     case EMFILE:
     case ENFILE:
         return fail(HSHM_E_NOSPC, "cannot %s %s: %s; raise `ulimit -n`", verb, name.s, errno_text(error));

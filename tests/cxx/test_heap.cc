@@ -1,6 +1,7 @@
 /*
  * test_heap.cc - owners in C++: what they let go of and when, what they throw, and objects that have names.
  */
+#include <hshm/cxx/inline.hpp>
 #include <hshm/hshm.hpp>
 
 #include "blocks.h"
@@ -16,6 +17,7 @@ namespace
 {
 
 using namespace std::chrono_literals;
+using namespace hshm::literals;
 
 constexpr std::size_t MIB = std::size_t{ 1 } << 20;
 
@@ -154,10 +156,8 @@ what_is_held_keeps_its_heap(void **)
     assert_null(block.data());
     assert_int_equal(still.stats().live_blocks, 0);
     const_cast<hshm::heap &>(still) = hshm::heap();
-    object = nullptr;
-    object.get_deleter() = {};
-    array.get_deleter() = {};
-    block = hshm::block();
+    object = hshm::unique_ptr<int>();
+    array = hshm::unique_ptr<long[]>();
     assert_false(name_exists(name.c_str()));
     assert_footprint(before);
 }
@@ -219,7 +219,7 @@ backends_and_managers_by_hand(void **)
         assert_int_equal(own.identify(number).off, travels.off);
         assert_ptr_equal(heap.to_address<int>(heap.to_offset(number)), number);
         assert_int_equal(status_of([] { hshm::manager().identify("nowhere"); }), HSHM_E_NOTFOUND);
-        assert_null(own.resolve({ { 9, 9 }, 64 }, std::nothrow));
+        assert_null(own.resolve(std::nothrow, { { 9, 9 }, 64 }));
         assert_int_equal(hshm_last_status(), HSHM_E_NOTFOUND);
         /* The manager ends after the heap in it, whichever handle goes first. */
         own = hshm::manager();
@@ -310,7 +310,7 @@ what_is_thrown_says_what_happened(void **)
     int local = 0;
     assert_int_equal(status_of([&] { heap.deallocate(&local); }, &sentence), HSHM_E_BADFREE);
     assert_true(sentence == hshm_last_error());
-    assert_int_equal(heap.deallocate(&local, std::nothrow), HSHM_E_BADFREE);
+    assert_int_equal(heap.deallocate(std::nothrow, &local), HSHM_E_BADFREE);
     assert_int_equal(status_of([&] { heap.header<int>(); }), HSHM_E_INVAL);
     assert_int_equal(status_of([&] { heap.check(0x80); }), HSHM_E_INVAL);
 }
@@ -340,8 +340,8 @@ a_full_heap_is_a_bad_alloc(void **)
     assert_true(asks([&] { hshm::vector<int>(heap).resize(MIB); }));
     assert_true(asks([&] { hshm::vector<int>(heap).reserve(far_too_many / 4); }));
     assert_true(asks([&] { (void)hshm::memory_resource(heap).allocate(2 * MIB); }));
-    assert_null(heap.allocate(2 * MIB, std::nothrow));
-    assert_null(heap.allocate_aligned(64, 2 * MIB, std::nothrow));
+    assert_null(heap.allocate(std::nothrow, 2 * MIB));
+    assert_null(heap.allocate_aligned(std::nothrow, 64, 2 * MIB));
     assert_int_equal(hshm_last_status(), HSHM_E_NOMEM);
     assert_int_equal(heap.stats().live_blocks, 0);
     /* Other failures are std::exceptions, and no bad_allocs. */
@@ -410,7 +410,7 @@ objects_are_made_and_destroyed(void **)
     assert_int_equal(reinterpret_cast<std::uintptr_t>(aligned) % 128, 0);
     {
         auto owned = heap.make_unique<counted>(3);
-        auto array = heap.make_unique<counted[]>(4);
+        auto array = heap.make_unique<counted[]>(4, 9);
         assert_int_equal(counted::live, 16);
     }
     heap.destroy(one);
@@ -525,6 +525,85 @@ of_those_who_construct_at_once_one_wins(void **)
     assert_int_equal(heap.check().live_blocks, 50);
 }
 
+/* ---- blocks of other kinds ---- */
+
+void
+named_blocks_and_slots(void **)
+{
+    const std::string name = test_name("slots");
+    hshm::heap heap = hshm::heap::create(name, MIB);
+    hshm::heap other = hshm::heap::attach(name);
+    assert_null(heap.find_block("buffer"));
+    hshm::block block = heap.make_block(100);
+    std::strcpy(static_cast<char *>(block.data()), "for all");
+    heap.give(block, "buffer");
+    assert_null(block.data());
+    assert_string_equal(static_cast<char *>(other.find_block("buffer")), "for all");
+    /* A name that is taken leaves the block with its owner. */
+    hshm::block second = heap.make_block(100);
+    assert_int_equal(status_of([&] { heap.give(second, "buffer"); }), HSHM_E_EXISTS);
+    assert_non_null(second.data());
+    second.reset();
+
+    hshm_slot &slot = heap.name_slot("taken and named as one");
+    assert_null(heap.in_slot(slot));
+    heap.allocate_to(slot, 200);
+    assert_int_equal(status_of([&] { heap.allocate_to(slot, 200); }), HSHM_E_EXISTS);
+    assert_int_equal(other.to_offset(other.find_block("taken and named as one")), hshm_slot_load(&slot));
+    hshm_slot &to = heap.name_slot("another");
+    heap.move(slot, to);
+    assert_null(heap.in_slot<int>(slot));
+    assert_non_null(heap.in_slot<int>(to));
+    heap.free_from(to);
+    assert_int_equal(status_of([&] { heap.free_from(to); }), HSHM_E_NOTFOUND);
+    heap.deallocate(heap.find_block("buffer"));
+    assert_true(heap.remove_name("buffer"));
+    assert_false(heap.remove_name("buffer"));
+    assert_int_equal(heap.check().live_blocks, 0);
+}
+
+void
+blocks_of_each_way(void **)
+{
+    hshm::heap heap = hshm::heap::create(test_name("ways"), 16_MiB);
+    const unsigned char *zero = static_cast<unsigned char *>(heap.allocate_zeroed(10, 100));
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(zero[i], 0);
+    heap.deallocate(const_cast<unsigned char *>(zero));
+    void *mine = heap.allocate(100, HSHM_LIFETIME_PROCESS);
+    heap.deallocate(mine);
+    void *quick = hshm::allocate_inline(heap, 64);
+    hshm::deallocate_inline(heap, quick);
+    assert_int_equal(status_of([&] { hshm::deallocate_inline(heap, quick); }), HSHM_E_BADFREE);
+    assert_int_equal(status_of([&] { hshm::allocate_inline(heap, 1_GiB); }), HSHM_E_NOMEM);
+    assert_int_equal(heap.check().live_blocks, 0);
+    assert_int_equal(status_of([&] { heap.mark(); }), HSHM_E_KIND);
+
+    hshm::heap_options options;
+    options.cut = HSHM_ALLOCATOR_STACK;
+    hshm::heap stack = hshm::heap::create(test_name("stack"), 64_KiB, options);
+    stack.allocate(100);
+    const hshm_stack_height mark = stack.mark();
+    for (int i = 0; i < 10; i++)
+        stack.allocate(100);
+    stack.rewind(mark);
+    assert_int_equal(stack.stats().live_blocks, 1);
+    assert_int_equal(status_of([&] { stack.allocate(10, HSHM_LIFETIME_PROCESS); }), HSHM_E_NOTSUP);
+}
+
+void
+who_only_looks_changes_nothing(void **)
+{
+    const std::string name = test_name("looks");
+    hshm::heap heap = hshm::heap::create(name, MIB);
+    heap.construct_named<int>("answer", 42);
+    hshm::heap looks = hshm::heap::attach_read_only(name, 1s);
+    assert_int_equal(*looks.find<int>("answer"), 42);
+    assert_int_equal(looks.stats().live_blocks, 1);
+    assert_int_equal(status_of([&] { looks.allocate(10); }), HSHM_E_PERM);
+    assert_int_equal(status_of([&] { looks.construct_named<int>("more", 1); }), HSHM_E_PERM);
+}
+
 /* ---- looking at it ---- */
 
 void
@@ -563,7 +642,9 @@ the_custom_header_has_a_type(void **)
     assert_int_equal(heap.header<header>().users.load(), 0);
     heap.header<header>().users = 3;
     assert_int_equal(hshm::heap::attach(name).header<header>().users.load(), 3);
-    assert_int_equal(status_of([&] { heap.header<std::array<char, 100>>(); }), HSHM_E_INVAL);
+    std::string sentence;
+    assert_int_equal(status_of([&] { heap.header<std::array<char, 100>>(); }, &sentence), HSHM_E_INVAL);
+    assert_true(sentence.find("has 8 bytes") != std::string::npos && sentence == hshm_last_error());
 }
 
 } // namespace
@@ -590,6 +671,9 @@ main()
         cmocka_unit_test(a_constructor_that_throws_leaves_nothing),
         cmocka_unit_test(named_objects_are_found_by_type),
         cmocka_unit_test(of_those_who_construct_at_once_one_wins),
+        cmocka_unit_test(named_blocks_and_slots),
+        cmocka_unit_test(blocks_of_each_way),
+        cmocka_unit_test(who_only_looks_changes_nothing),
         cmocka_unit_test(visits_bring_out_what_is_thrown_in_them),
         cmocka_unit_test(the_custom_header_has_a_type),
     };

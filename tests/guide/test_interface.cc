@@ -594,6 +594,29 @@ an_attacher_waits_for_the_allocator(void **)
     drop();
 }
 
+int
+wait_and_look(void *arg)
+{
+    hshm_attach_options look = HSHM_ATTACH_OPTIONS_INIT;
+    look.timeout_ms = 10000;
+    look.read_only = true;
+    if (manager()->AttachBackend(hipc::MemoryBackendType::kPosixShmMmap, static_cast<const char *>(arg), look) ==
+        nullptr)
+        return 1;
+    const auto *alloc = manager()->GetAllocator<hipc::StackAllocator>(alloc_id);
+    return alloc != nullptr && alloc->Allocate(HSHM_MCTX, 10).IsNull() && hshm_last_status() == HSHM_E_PERM ? 0 : 2;
+}
+
+void
+an_attacher_waits_for_the_name_if_asked_to(void **)
+{
+    const std::string name = test_name("later");
+    const pid_t child = child_start(wait_and_look, const_cast<char *>(name.c_str()));
+    make<hipc::StackAllocator>(name.c_str());
+    assert_int_equal(child_wait(child), 0);
+    drop();
+}
+
 } // namespace
 
 int
@@ -616,6 +639,7 @@ main()
         cmocka_unit_test_teardown(pointers_travel_to_other_processes, drop_all),
         cmocka_unit_test_teardown(a_dead_leftover_is_replaced, drop_all),
         cmocka_unit_test_teardown(an_attacher_waits_for_the_allocator, drop_all),
+        cmocka_unit_test_teardown(an_attacher_waits_for_the_name_if_asked_to, drop_all),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -104,16 +104,26 @@ class MemoryManager
     /**
      * Attach to a backend that another process created; it and its allocator are registered under the ids that they have there.
      * Waits up to a second for its allocator if that is still being created, and not for its name: attach after the creator's
-     * barrier, or try again.  (hshm_backend_attach() has a timeout for both.)
+     * barrier, or try again, or use the other form.
      * @return null if there is no such region, if it is still without an allocator, if an id is taken here, ...
      */
     MemoryBackend *AttachBackend(MemoryBackendType type, const std::string &url)
     {
-        for (const detail::BackendKind &row : detail::backend_kinds) {
-            if (row.type == type)
-                return Attach(row.kind, url.c_str());
-        }
-        return Attach(static_cast<hshm_backend_kind>(0), url.c_str()); /* which says what is wrong with it */
+        const hshm_attach_options once = HSHM_ATTACH_OPTIONS_INIT;
+        MemoryBackend *attached = AttachBackend(type, url, once);
+        if (attached != nullptr || hshm_last_status() != HSHM_E_NOTREADY)
+            return attached;
+        hshm_attach_options wait = HSHM_ATTACH_OPTIONS_INIT;
+        wait.timeout_ms = detail::attach_wait_ms;
+        return AttachBackend(type, url, wait);
+    }
+
+    /** The same with options: timeout_ms waits for the name, too; read_only; ... */
+    MemoryBackend *AttachBackend(MemoryBackendType type, const std::string &url, const hshm_attach_options &options)
+    {
+        hshm_backend *attached = nullptr;
+        (void)hshm_backend_attach(nullptr, KindOf(type), url.c_str(), &options, &attached);
+        return MemoryBackend::Of(attached);
     }
 
     MemoryBackend *GetBackend(const MemoryBackendId &id)
@@ -208,15 +218,14 @@ class MemoryManager
   private:
     MemoryManager() = default;
 
-    static MemoryBackend *Attach(hshm_backend_kind kind, const char *url)
+    /* 0, of which the C calls say what is wrong with it, if there is none. */
+    static hshm_backend_kind KindOf(MemoryBackendType type)
     {
-        hshm_backend *attached = nullptr;
-        if (hshm_backend_attach(nullptr, kind, url, nullptr, &attached) == HSHM_E_NOTREADY) {
-            hshm_attach_options wait = HSHM_ATTACH_OPTIONS_INIT;
-            wait.timeout_ms = detail::attach_wait_ms;
-            (void)hshm_backend_attach(nullptr, kind, url, &wait, &attached);
+        for (const detail::BackendKind &row : detail::backend_kinds) {
+            if (row.type == type)
+                return row.kind;
         }
-        return MemoryBackend::Of(attached);
+        return static_cast<hshm_backend_kind>(0);
     }
 
     AllocatorId Default() const

@@ -8,8 +8,9 @@
  *         std::cerr << error.what() << '\n';
  *     }
  *
- * Whatever is thrown is an hshm::error.  It is a std::exception too; and, thrown by a call that asks a heap for memory, a
- * std::bad_alloc, so that code which is prepared for a full heap need not know of this library.
+ * Whatever is thrown is an hshm::error.  It is a std::exception too (catch (const std::exception &) sees it, and the same
+ * sentence); and, thrown by a call that asks a heap for memory, a std::bad_alloc, so that code which is prepared for a full heap
+ * need not know of this library.
  */
 #ifndef HSHM_CXX_ERROR_HPP
 #define HSHM_CXX_ERROR_HPP
@@ -82,6 +83,13 @@ throw_last()
 throw_no_memory()
 {
     throw_failure<failed_allocation>(hshm_last_status(), hshm_last_error());
+}
+
+/* A failure of these headers' own: it is left behind as the library's are, and thrown. */
+[[noreturn]] inline void
+throw_own(hshm_status status, const char *sentence)
+{
+    throw_failure<failed_call>(hshm_set_last_error(status, sentence), sentence);
 }
 
 inline void

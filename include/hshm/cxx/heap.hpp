@@ -41,6 +41,23 @@ template <class T>
 inline constexpr bool may_be_shared =
     !std::is_pointer_v<T> && !std::is_member_function_pointer_v<T> && !std::is_polymorphic_v<T>;
 
+/** Sizes: using namespace hshm::literals; ... 4_GiB. */
+inline namespace literals
+{
+constexpr std::size_t operator""_KiB(unsigned long long n)
+{
+    return static_cast<std::size_t>(n) << 10;
+}
+constexpr std::size_t operator""_MiB(unsigned long long n)
+{
+    return static_cast<std::size_t>(n) << 20;
+}
+constexpr std::size_t operator""_GiB(unsigned long long n)
+{
+    return static_cast<std::size_t>(n) << 30;
+}
+} // namespace literals
+
 /** How heap::create() works. */
 struct heap_options {
     hshm_backend_kind kind = HSHM_BACKEND_POSIX_SHM_MMAP;
@@ -63,7 +80,10 @@ namespace detail
 template <class T> struct deleter;
 }
 
-/** An object in a heap, or with T[] an array, destroyed and freed when this ends.  For its own process: it holds addresses. */
+/**
+ * An object in a heap, or with T[] an array, destroyed and freed when this ends.  For its own process: it holds addresses.
+ * Its deleter holds the heap, also when reset() has emptied it; p = hshm::unique_ptr<T>() lets go of both.
+ */
 template <class T> using unique_ptr = std::unique_ptr<T, detail::deleter<T>>;
 
 /**
@@ -176,7 +196,7 @@ visit_one(visit_state<F> &state, Args... args) noexcept
 class heap
 {
   public:
-    /** None. */
+    /** None.  Calls on it, but for those that look whether it is one, are as wrong as those on a null pointer. */
     heap() noexcept = default;
 
     /** A view of a heap that the C interface, or the guide's, owns: ends nothing. */
@@ -231,6 +251,15 @@ class heap
         options.timeout_ms = wait.count() > 0 ? static_cast<std::uint64_t>(wait.count()) : 0;
         return attach(std::nothrow, HSHM_BACKEND_POSIX_SHM_MMAP, url, options);
     }
+    /** To look at it only: what would change it throws HSHM_E_PERM, and its memory must not be written to. */
+    static heap attach_read_only(const std::string &url,
+                                 std::chrono::milliseconds wait = std::chrono::milliseconds::zero())
+    {
+        hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
+        options.timeout_ms = wait.count() > 0 ? static_cast<std::uint64_t>(wait.count()) : 0;
+        options.read_only = true;
+        return attach(HSHM_BACKEND_POSIX_SHM_MMAP, url, options);
+    }
     static heap attach(hshm_backend_kind kind, const std::string &url, const hshm_attach_options &options)
     {
         return or_throw(attach(std::nothrow, kind, url.c_str(), options));
@@ -278,39 +307,35 @@ class heap
     /* ---- blocks ---- */
 
     /** At least `size` bytes, 16-byte aligned, to be freed by somebody. */
-    void *allocate(std::size_t size) const
+    void *allocate(std::size_t size) const { return or_no_memory(hshm_malloc(handle_, size)); }
+    void *allocate(std::nothrow_t, std::size_t size) const noexcept { return hshm_malloc(handle_, size); }
+
+    /** With a lifetime of its own, whatever the heap's is; hshm_malloc_lifetime(). */
+    void *allocate(std::size_t size, hshm_lifetime lifetime) const
     {
-        void *taken = hshm_malloc(handle_, size);
-        if (__builtin_expect(taken == nullptr, 0))
-            detail::throw_no_memory();
-        return taken;
+        return or_no_memory(hshm_malloc_lifetime(handle_, size, lifetime));
     }
-    void *allocate(std::size_t size, std::nothrow_t) const noexcept { return hshm_malloc(handle_, size); }
+    /** `count` elements of `size` bytes that are zero; hshm_calloc(). */
+    void *allocate_zeroed(std::size_t count, std::size_t size) const
+    {
+        return or_no_memory(hshm_calloc(handle_, count, size));
+    }
 
     void *allocate_aligned(std::size_t alignment, std::size_t size) const
     {
-        void *taken = hshm_aligned_alloc(handle_, alignment, size);
-        if (__builtin_expect(taken == nullptr, 0))
-            detail::throw_no_memory();
-        return taken;
+        return or_no_memory(hshm_aligned_alloc(handle_, alignment, size));
     }
-    void *allocate_aligned(std::size_t alignment, std::size_t size, std::nothrow_t) const noexcept
+    void *allocate_aligned(std::nothrow_t, std::size_t alignment, std::size_t size) const noexcept
     {
         return hshm_aligned_alloc(handle_, alignment, size);
     }
 
     /** hshm_realloc(): bytes, not objects. */
-    void *reallocate(void *addr, std::size_t size) const
-    {
-        void *taken = hshm_realloc(handle_, addr, size);
-        if (__builtin_expect(taken == nullptr, 0))
-            detail::throw_no_memory();
-        return taken;
-    }
+    void *reallocate(void *addr, std::size_t size) const { return or_no_memory(hshm_realloc(handle_, addr, size)); }
 
     /** Free a block; null is fine. */
     void deallocate(void *addr) const { detail::check(hshm_free(handle_, addr)); }
-    hshm_status deallocate(void *addr, std::nothrow_t) const noexcept { return hshm_free(handle_, addr); }
+    hshm_status deallocate(std::nothrow_t, void *addr) const noexcept { return hshm_free(handle_, addr); }
 
     std::size_t usable_size(const void *addr) const noexcept { return hshm_usable_size(handle_, addr); }
 
@@ -346,7 +371,9 @@ class heap
 
     template <class T, class... Args>
     std::enable_if_t<!std::is_array_v<T>, unique_ptr<T>> make_unique(Args &&...args) const;
-    template <class T> std::enable_if_t<std::is_array_v<T>, unique_ptr<T>> make_unique(std::size_t count) const;
+    /** `count` of them, each made of the same arguments. */
+    template <class T, class... Args>
+    std::enable_if_t<std::is_array_v<T>, unique_ptr<T>> make_unique(std::size_t count, const Args &...args) const;
 
     /* ---- pointers that travel ---- */
 
@@ -370,8 +397,7 @@ class heap
         std::size_t size = 0;
         void *at = hshm_allocator_custom_header(handle_, &size);
         if (at == nullptr || size < sizeof(T))
-            detail::throw_failure<detail::failed_call>(HSHM_E_INVAL,
-                                                       "the heap's custom header is smaller than the type");
+            refuse_header(size, sizeof(T));
         return *static_cast<T *>(at);
     }
 
@@ -389,21 +415,27 @@ class heap
         return name_or_undo(name, make_many<T>(block, block + detail::object_off<T>, count, args...), count);
     }
 
-    /** The object of that name, or null if there is none, or one of another type.  @throws hshm::error if names cannot be had */
+    /**
+     * The object of that name, or null if there is none, or if the name holds something else.
+     * @throws hshm::error if names cannot be looked up: HSHM_E_INVAL, _NOTSUP, _BUSY
+     */
     template <class T> T *find(const char *name) const
     {
-        const hshm_status status = look(name, nullptr);
-        if (status != HSHM_OK && status != HSHM_E_NOTFOUND)
-            detail::throw_last();
-        return find<T>(name, std::nothrow);
+        may_look(name);
+        return find<T>(std::nothrow, name);
     }
-    template <class T> T *find(const char *name, std::nothrow_t) const noexcept
+    template <class T> T *find(std::nothrow_t, const char *name) const noexcept
     {
         const detail::object_tag *tag = tag_of<T>(name);
         return tag == nullptr || tag->type != detail::type_tag<T>() ? nullptr : object_behind<T>(tag);
     }
     /** The same for an array, and how many there are. */
-    template <class T> T *find_array(const char *name, std::size_t *ret_count) const noexcept
+    template <class T> T *find_array(const char *name, std::size_t *ret_count) const
+    {
+        may_look(name);
+        return find_array<T>(std::nothrow, name, ret_count);
+    }
+    template <class T> T *find_array(std::nothrow_t, const char *name, std::size_t *ret_count) const noexcept
     {
         const detail::object_tag *tag = tag_of<T>(name);
         if (tag == nullptr || tag->type != ~detail::type_tag<T>())
@@ -445,6 +477,54 @@ class heap
         return true;
     }
 
+    /* ---- named blocks, and slots: hshm/name.h, hshm/slot.h ---- */
+
+    /** Let a name hold a block.  @throws hshm::error HSHM_E_EXISTS if it holds one */
+    void set_name(const char *name, void *block) const { detail::check(hshm_name_set(handle_, name, block)); }
+    /** The same, and the block has no other owner any more.  If that fails, the block is still `own`'s. */
+    inline void give(block &own, const char *name) const;
+    /** Null if there is no such name, or if it holds no block. */
+    void *find_block(const char *name) const
+    {
+        may_look(name);
+        void *found = nullptr;
+        return look(name, &found) == HSHM_OK ? found : nullptr;
+    }
+    /** False if there is no such name.  What it held stays. */
+    bool remove_name(const char *name) const
+    {
+        const hshm_status status = hshm_name_remove(handle_, name);
+        if (status != HSHM_E_NOTFOUND)
+            detail::check(status);
+        return status == HSHM_OK;
+    }
+    /** The name's slot, for allocate_to(): a block that is taken and named as one, whatever kills the process. */
+    hshm_slot &name_slot(const char *name) const
+    {
+        hshm_slot *slot = nullptr;
+        detail::check(hshm_name_slot(handle_, name, &slot));
+        return *slot;
+    }
+    void allocate_to(hshm_slot &slot, std::size_t size) const { detail::check(hshm_allocate_to(handle_, size, &slot)); }
+    void free_from(hshm_slot &slot) const { detail::check(hshm_free_from(handle_, &slot)); }
+    void move(hshm_slot &from, hshm_slot &to) const { detail::check(hshm_move(handle_, &from, &to)); }
+    /** The block that a slot holds; null if it is empty, or just being changed. */
+    template <class T = void> T *in_slot(const hshm_slot &slot) const noexcept
+    {
+        return to_address<T>(hshm_slot_load(&slot));
+    }
+
+    /* ---- a Stack: all above a mark at once ---- */
+
+    hshm_stack_height mark() const
+    {
+        hshm_stack_height height = 0;
+        detail::check(hshm_stack_mark(handle_, &height));
+        return height;
+    }
+    /** Frees every block above it; no object is destroyed. */
+    void rewind(hshm_stack_height height) const { detail::check(hshm_stack_rewind(handle_, height)); }
+
     /* ---- looking at it ---- */
 
     hshm_stats stats() const
@@ -469,7 +549,11 @@ class heap
         detail::check(hshm_recover(handle_, &report));
         return report;
     }
-    /** Bytes that were given back to the system. */
+    /**
+     * Bytes that were given back to the system.
+     * @throws hshm::error HSHM_E_NOTSUP if the region keeps what it reserved, as named ones do unless they were created with
+     *         options.backend.commit = HSHM_COMMIT_LAZY
+     */
     std::uint64_t trim(std::uint64_t keep = 0) const
     {
         std::uint64_t bytes = 0;
@@ -502,6 +586,13 @@ class heap
     friend class block;
     template <class T> friend struct detail::deleter;
 
+    static void *or_no_memory(void *taken)
+    {
+        if (__builtin_expect(taken == nullptr, 0))
+            detail::throw_no_memory();
+        return taken;
+    }
+
     static heap or_throw(heap made)
     {
         if (!made)
@@ -516,6 +607,16 @@ class heap
             std::rethrow_exception(state.thrown);
 #endif
         detail::check(status);
+    }
+
+    [[noreturn]] void refuse_header(std::size_t has, std::size_t wanted) const
+    {
+        const std::string which = std::to_string(id().major) + "." + std::to_string(id().minor);
+        detail::throw_own(HSHM_E_INVAL,
+                          ("the custom header of heap " + which + " has " + std::to_string(has) +
+                           " bytes, and the type that it is to be has " + std::to_string(wanted) +
+                           ": create the heap with a larger one, or ask for the type that it was made for")
+                              .c_str());
     }
 
     /* Was the region left by close() of another handle?  Then there is nothing to free. */
@@ -620,6 +721,13 @@ class heap
         return status;
     }
 
+    void may_look(const char *name) const
+    {
+        const hshm_status status = look(name, nullptr);
+        if (status != HSHM_OK && status != HSHM_E_NOTFOUND)
+            detail::throw_last();
+    }
+
     /* Of a block that a program in C named, the tag is whatever it wrote there: a number that is no type's. */
     template <class T> const detail::object_tag *tag_of(const char *name) const noexcept
     {
@@ -637,9 +745,12 @@ class heap
             return nullptr;
         if (status != HSHM_OK)
             detail::throw_last();
-        T *object = find<T>(name, std::nothrow);
+        T *object = find<T>(std::nothrow, name);
         if (object == nullptr && look(name, nullptr) == HSHM_OK)
-            detail::throw_failure<detail::failed_call>(HSHM_E_KIND, "the name holds an object of another type");
+            detail::throw_own(HSHM_E_KIND, ("the name '" + std::string(name) +
+                                            "' holds something else than one object of the type that was asked for: "
+                                            "use that type, or another name")
+                                               .c_str());
         return object;
     }
 
@@ -672,12 +783,17 @@ class block
     hshm_off offset() const noexcept { return heap_.get() == nullptr ? HSHM_OFF_NULL : heap_.to_offset(data_); }
 
     /** The block goes on without an owner. */
-    void *release() noexcept { return std::exchange(data_, nullptr); }
+    void *release() noexcept
+    {
+        heap_ = heap();
+        return std::exchange(data_, nullptr);
+    }
     void reset() noexcept
     {
         if (data_ != nullptr && heap_.is_open())
-            (void)heap_.deallocate(data_, std::nothrow);
+            (void)heap_.deallocate(std::nothrow, data_);
         data_ = nullptr;
+        heap_ = heap();
     }
 
   private:
@@ -687,6 +803,13 @@ class block
     heap heap_;
     void *data_ = nullptr;
 };
+
+inline void
+heap::give(block &own, const char *name) const
+{
+    set_name(name, own.data());
+    (void)own.release();
+}
 
 inline block
 heap::make_block(std::size_t size, std::size_t alignment) const
@@ -708,7 +831,7 @@ template <class T> struct deleter {
         if (!in.is_open())
             return;
         std::destroy_at(object);
-        (void)in.deallocate(const_cast<std::remove_cv_t<T> *>(object), std::nothrow);
+        (void)in.deallocate(std::nothrow, const_cast<std::remove_cv_t<T> *>(object));
     }
 };
 
@@ -721,7 +844,7 @@ template <class T> struct deleter<T[]> {
         if (!in.is_open())
             return;
         std::destroy_n(first, count);
-        (void)in.deallocate(const_cast<std::remove_cv_t<T> *>(first), std::nothrow);
+        (void)in.deallocate(std::nothrow, const_cast<std::remove_cv_t<T> *>(first));
     }
 };
 
@@ -734,11 +857,11 @@ heap::make_unique(Args &&...args) const
     return unique_ptr<T>(construct<T>(std::forward<Args>(args)...), detail::deleter<T>{ *this });
 }
 
-template <class T>
+template <class T, class... Args>
 std::enable_if_t<std::is_array_v<T>, unique_ptr<T>>
-heap::make_unique(std::size_t count) const
+heap::make_unique(std::size_t count, const Args &...args) const
 {
-    return unique_ptr<T>(construct_array<std::remove_extent_t<T>>(count), detail::deleter<T>{ *this, count });
+    return unique_ptr<T>(construct_array<std::remove_extent_t<T>>(count, args...), detail::deleter<T>{ *this, count });
 }
 
 } // namespace hshm

@@ -159,7 +159,7 @@ class manager
         detail::check(hshm_resolve(get(), pointer, &addr));
         return static_cast<T *>(addr);
     }
-    template <class T = void> T *resolve(hshm_shm_ptr pointer, std::nothrow_t) const noexcept
+    template <class T = void> T *resolve(std::nothrow_t, hshm_shm_ptr pointer) const noexcept
     {
         void *addr = nullptr;
         return hshm_resolve(get(), pointer, &addr) == HSHM_OK ? static_cast<T *>(addr) : nullptr;

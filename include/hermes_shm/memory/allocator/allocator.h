@@ -70,7 +70,7 @@ class Allocator
 
     /** Bytes that are allocated now, by all processes; as the allocator rounds them. */
     std::size_t GetCurrentlyAllocatedSize() const { return Stats().live_bytes; }
-    /** All that is counted; see hshm_stats in hshm/allocator.h. */
+    /** All that is counted; see hshm_stats in hshm/allocator.h.  All zero, struct_size apart, if it cannot be had. */
     hshm_stats Stats() const
     {
         hshm_stats stats = {};

@@ -52,6 +52,7 @@ class MemoryBackend
     std::size_t GetSize() const { return Info().size; }
     /** Did this process create it, so that its DestroyBackend() removes the name? */
     bool IsOwned() const { return Info().created_here; }
+    /** See hshm/backend.h.  All zero, struct_size apart, if it cannot be had. */
     hshm_backend_info_data Info() const
     {
         hshm_backend_info_data info = {};
