@@ -16,7 +16,8 @@
 using practice::expect;
 using namespace std::chrono_literals;
 
-namespace {
+namespace
+{
 
 constexpr std::uint32_t is_ready = 0x52454459;
 constexpr std::uint32_t this_version = 2;

@@ -18,7 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace practice {
+namespace practice
+{
 
 /* The name of the program's heap: no other run has it, so two of them can be there at once. */
 inline std::string
@@ -73,8 +74,9 @@ run(Body &&body)
 }
 
 /* Another process, which does something and ends; it is waited for. */
-class process {
-public:
+class process
+{
+  public:
     template <class Body> explicit process(Body &&body)
     {
         std::fflush(stdout);
@@ -88,12 +90,9 @@ public:
     ~process() { (void)wait(); }
 
     /* It must have found all well; if not, it said so itself. */
-    void must_end_well()
-    {
-        expect(wait() == 0, "the other process found something wrong");
-    }
+    void must_end_well() { expect(wait() == 0, "the other process found something wrong"); }
 
-private:
+  private:
     int wait() noexcept
     {
         if (pid_ > 0 && waitpid(pid_, &status_, 0) == pid_)

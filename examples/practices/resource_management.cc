@@ -15,7 +15,8 @@
 
 using practice::expect;
 
-namespace {
+namespace
+{
 
 struct sample {
     std::array<double, 30> values{};

@@ -15,7 +15,8 @@
 using practice::expect;
 using namespace std::chrono_literals;
 
-namespace {
+namespace
+{
 
 constexpr std::size_t alignment = 64;
 constexpr std::size_t lanes = alignment / sizeof(float);

@@ -15,7 +15,8 @@
 using practice::check;
 using practice::expect;
 
-namespace {
+namespace
+{
 
 const hshm::ipc::MemoryBackendId backend_id = hipc::MemoryBackendId::Get(0);
 const hshm::ipc::AllocatorId alloc_id(1, 0);
@@ -106,10 +107,7 @@ watch(const std::string &url, int worker)
 {
     struct hang_up { /* on every way out: the worker reads that, and ends */
         int socket;
-        ~hang_up()
-        {
-            close(socket);
-        }
+        ~hang_up() { close(socket); }
     } at_end{ worker };
     report step{};
     const hipc::Allocator *alloc = nullptr;

@@ -29,7 +29,8 @@
 #include <atomic>
 #include <cstring>
 
-namespace {
+namespace
+{
 
 const hshm::ipc::MemoryBackendId backend_id = hipc::MemoryBackendId::Get(0);
 const hshm::ipc::AllocatorId alloc_id(1, 0);
@@ -151,10 +152,7 @@ void
 run(std::size_t size)
 {
     struct at_end { /* on every way out */
-        ~at_end()
-        {
-            clean_up();
-        }
+        ~at_end() { clean_up(); }
     } guard;
     clean_up();
     const std::string url = agreed_name();
