@@ -190,7 +190,7 @@ refuse_network(const struct region *region)
 static hshm_status
 nothing_there(struct region_name name, const char *verb, const char *folder, int error)
 {
-    if (strcmp(verb, "attach to") == 0)
+    if (strcmp(verb, "attach to") == 0 && access(folder, F_OK) == 0)
         return fail(HSHM_E_NOTFOUND,
                     "cannot attach to %s: %s: nobody has made it in %s yet, or it was removed; to wait for it, set "
                     "timeout_ms",
