@@ -215,6 +215,12 @@ HSHM_API hshm_status hshm_backend_remove(hshm_backend_kind kind, const char *url
 HSHM_API hshm_backend *hshm_backend_get(hshm_manager *manager, hshm_backend_id id);
 
 /**
+ * The heap on a backend, whatever its id; NULL, and HSHM_E_NOTREADY as last status, if none was created on it yet, or it
+ * was unregistered here.  Not while another thread does either.
+ */
+HSHM_API hshm_allocator *hshm_backend_allocator(hshm_backend *backend);
+
+/**
  * Write what the heap holds to the disk that backs it and wait for it (POSIX_MMAP); other kinds have nothing to do.
  * Data written by others at the same time may or may not be included.
  *

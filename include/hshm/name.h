@@ -18,7 +18,7 @@
  * 256 below 256 MiB and 1024 from there; the room of removed names is used again.
  *
  * hshm_name_get() and hshm_name_visit() wait for nobody, and work on heaps attached read-only.  hshm_name_set(),
- * hshm_name_slot() of a new name, and hshm_name_remove() are done by one thread at a time: who
+ * hshm_name_slot() of a new name, hshm_name_remove() and hshm_name_take() are done by one thread at a time: who
  * is killed meanwhile leaves names as they were or as they are to be, and the next one goes on; who is stopped makes the others
  * wait for a second, after which they answer HSHM_E_BUSY.  (On ARRAY nobody can tell who is dead, and a kill at that very
  * moment makes them answer so for good; getting goes on.)
@@ -72,6 +72,14 @@ HSHM_API hshm_status hshm_name_get(hshm_allocator *allocator, const char *name, 
  * @return HSHM_OK; HSHM_E_NOTFOUND; HSHM_E_BUSY, _INVAL, _NOTSUP, _PERM as above
  */
 HSHM_API hshm_status hshm_name_remove(hshm_allocator *allocator, const char *name);
+
+/**
+ * Forget a name if it holds this very block, which is the caller's from then on.  Of several that take the same block at once,
+ * one succeeds: so it is the way to get what hshm_name_get() showed, in order to free it.
+ * @return HSHM_OK; HSHM_E_NOTFOUND (there is no such name any more, or it does not hold that block); HSHM_E_INVAL (block is NULL
+ *         too), _BUSY, _NOTSUP, _PERM as above
+ */
+HSHM_API hshm_status hshm_name_take(hshm_allocator *allocator, const char *name, void *block);
 
 /** Called for each name, with its block or NULL; anything but 0 ends the visit.  `name` is valid during the call. */
 typedef int (*hshm_name_visit_fn)(const char *name, void *block, void *arg);

@@ -295,21 +295,46 @@ hshm_name_get(hshm_allocator *a, const char *name, void **ret_block)
     return fail(HSHM_E_BUSY, "%s: \"%s\" is removed and made again all the time; try again", call, name);
 }
 
-hshm_status
-hshm_name_remove(hshm_allocator *a, const char *name)
+/* Does its slot hold that block? */
+static bool
+holds(const hshm_allocator *a, const struct name_entry *entry, const void *block)
 {
-    static const char call[] = "hshm_name_remove";
+    const uint64_t word = load_acquire(&entry->slot);
+    return user_slot_state(word) == USER_SLOT_FULL && hshm_to_addr(a, user_slot_off(word)) == block;
+}
+
+/* Forget a name; if `block` is not NULL, only one that holds it. */
+static hshm_status
+forget(hshm_allocator *a, const char *call, const char *name, const void *block)
+{
     struct spelled spelled = { { 0 }, 0 };
     struct found found;
     hshm_status status = hold(a, call, name, &spelled, &found);
     if (status != HSHM_OK)
         return status;
     status = found.entry == NULL ? no_such_name(a, call, name) : settle(a, call, name, found.entry);
+    if (status == HSHM_OK && block != NULL && !holds(a, found.entry, block))
+        status = fail(HSHM_E_NOTFOUND, "%s: \"%s\" does not hold %p", call, name, block);
     if (status == HSHM_OK)
         store_release(&found.entry->state, next_state(found.state, NAME_GONE));
     FAILPOINT("names.gone");
     unlock_names(a);
     return status;
+}
+
+hshm_status
+hshm_name_remove(hshm_allocator *a, const char *name)
+{
+    return forget(a, "hshm_name_remove", name, NULL);
+}
+
+hshm_status
+hshm_name_take(hshm_allocator *a, const char *name, void *block)
+{
+    static const char call[] = "hshm_name_take";
+    if (block == NULL)
+        return fail(HSHM_E_INVAL, "%s: block is NULL", call);
+    return forget(a, call, name, block);
 }
 
 /* A copy of a live entry.  False: it is none, or changed meanwhile. */

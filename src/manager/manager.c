@@ -337,6 +337,17 @@ hshm_backend_get(hshm_manager *manager, hshm_backend_id id)
     return backend;
 }
 
+hshm_allocator *
+hshm_backend_allocator(hshm_backend *backend)
+{
+    if (backend == NULL)
+        (void)fail(HSHM_E_INVAL, "hshm_backend_allocator: backend is NULL");
+    else if (backend->allocator == NULL)
+        (void)fail(HSHM_E_NOTREADY, "%s has no heap here: none was created on it yet, or it was unregistered",
+                   region_name(&backend->region).s);
+    return backend == NULL ? NULL : backend->allocator;
+}
+
 hshm_status
 hshm_backend_sync(hshm_backend *backend)
 {

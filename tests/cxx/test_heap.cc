@@ -244,6 +244,69 @@ a_borrowed_heap_is_not_ended(void **)
     assert_ok(hshm_backend_destroy(nullptr, 1));
 }
 
+void
+what_was_moved_from_or_closed_says_so(void **)
+{
+    const footprint before = footprint_take();
+    {
+        hshm::heap heap = hshm::heap::create(test_name("moved"), MIB);
+        hshm::heap moved = std::move(heap);
+        assert_false(heap);
+        assert_null(heap.get());
+        hshm::backend region = moved.region();
+        hshm::backend other = std::move(region);
+        assert_false(region);
+        assert_null(region.get());
+        heap = std::move(moved);
+        hshm::heap &same = heap;
+        heap = std::move(same);
+        assert_true(heap && other);
+
+        hshm::heap copy = heap;
+        hshm::block block = copy.make_block(100);
+        hshm::memory_resource resource(copy);
+        heap.close();
+        assert_false(copy);
+        assert_int_equal(block.size(), 0);
+        assert_int_equal(block.offset(), HSHM_OFF_NULL);
+        assert_int_equal(status_of([&] { (void)resource.allocate(10); }), HSHM_E_INVAL);
+        assert_int_equal(status_of([&] { hshm::heap::of(other); }), HSHM_E_INVAL);
+        assert_int_equal(status_of([&] { hshm::heap::create(other, { 1, 0 }, HSHM_ALLOCATOR_STACK); }), HSHM_E_INVAL);
+    }
+    assert_footprint(before);
+    /* No backend is not backend 0. */
+    assert_ok(hshm_backend_create(nullptr, 0, HSHM_BACKEND_MALLOC, MIB, nullptr, nullptr, nullptr));
+    assert_int_equal(status_of([] {
+                         hshm::heap::create(hshm::backend(), { 1, 0 }, HSHM_ALLOCATOR_STACK);
+                     }),
+                     HSHM_E_INVAL);
+    assert_int_equal(status_of([] { hshm::heap::of(hshm::backend()); }), HSHM_E_INVAL);
+    hshm::backend bare = hshm::backend::create(hshm::manager::create(), 3, HSHM_BACKEND_MALLOC, MIB, nullptr);
+    assert_int_equal(status_of([&] { hshm::heap::of(bare); }), HSHM_E_NOTREADY);
+    hshm_manager_destroy(nullptr);
+}
+
+/* One array, two managers: each has a handle of its own. */
+void
+a_backend_has_its_own_heap(void **)
+{
+    alignas(64) static unsigned char array[1 << 16];
+    hshm::heap_options options;
+    options.kind = HSHM_BACKEND_ARRAY;
+    options.cut = HSHM_ALLOCATOR_STACK;
+    options.backend.array = array;
+    hshm::heap first = hshm::heap::create(nullptr, sizeof array, options);
+    hshm_attach_options attach = HSHM_ATTACH_OPTIONS_INIT;
+    attach.array = array;
+    attach.array_size = sizeof array;
+    hshm::heap second = hshm::heap::attach(HSHM_BACKEND_ARRAY, "", attach);
+    assert_ptr_not_equal(first.get(), second.get());
+    void *block = first.allocate(100);
+    first = hshm::heap();
+    second.deallocate(block);
+    assert_non_null(second.allocate(100));
+}
+
 /* ---- the end of a program ---- */
 
 int
@@ -496,6 +559,102 @@ named_objects_are_found_by_type(void **)
     assert_int_equal(heap.stats().live_blocks, 1);
 }
 
+struct plain {
+    int a;
+    double b;
+};
+
+void
+const_objects_structs_and_empty_arrays(void **)
+{
+    hshm::heap heap = hshm::heap::create(test_name("odd"), MIB);
+    const int *fixed = heap.construct_named<const int>("fixed", 5);
+    assert_int_equal(*heap.find<const int>("fixed"), 5);
+    assert_ptr_equal(heap.find<int>("fixed"), fixed);
+    assert_ptr_equal(heap.find_or_construct<const int>("fixed", 6), fixed);
+    assert_true(heap.construct_named<plain>("plain", 1, 2.5)->b == 2.5);
+    assert_true(heap.find_or_construct<plain>("plain", 3, 4.5)->b == 2.5);
+    hshm::unique_ptr<const plain> look = heap.make_unique<plain>(1, 3.5);
+    assert_true(look->b == 3.5);
+    heap.destroy(heap.construct<const plain>(2, 1.5));
+    auto none = heap.make_unique<const plain[]>(0);
+    heap.destroy_array(heap.construct_array<const double>(3, 1.5), 3);
+
+    std::size_t count = 99;
+    heap.construct_named_array<double>("empty", 0);
+    assert_non_null(heap.find_array<double>("empty", &count));
+    assert_int_equal(count, 0);
+    assert_null(heap.find<double>("empty"));
+    assert_int_equal(hshm_last_status(), HSHM_E_KIND);
+    assert_null(heap.find<double>(std::nothrow, "nothing"));
+    assert_int_equal(hshm_last_status(), HSHM_E_NOTFOUND);
+
+    /* A count that goes beyond the block is not believed. */
+    int *four = heap.construct_named_array<int>("four", 4, 1);
+    reinterpret_cast<std::uint64_t *>(four)[-1] = std::uint64_t{ 1 } << 40;
+    assert_null(heap.find_array<int>("four", &count));
+    reinterpret_cast<std::uint64_t *>(four)[-1] = 4;
+
+    assert_true(heap.destroy_named<const int>("fixed") && heap.destroy_named<plain>("plain"));
+    assert_true(heap.destroy_named<double>("empty") && heap.destroy_named<int>("four"));
+    look = hshm::unique_ptr<const plain>();
+    none = hshm::unique_ptr<const plain[]>();
+    assert_int_equal(heap.check().live_blocks, 0);
+}
+
+/* A name whose block was freed behind its back has an end, too. */
+void
+a_name_without_its_block_does_not_hold_up(void **)
+{
+    hshm::heap heap = hshm::heap::create(test_name("behind"), MIB);
+    void *block = heap.allocate(4096);
+    heap.set_name("n", block);
+    heap.deallocate(block);
+    assert_int_equal(status_of([&] { heap.find_or_construct<int>("n", 3); }), HSHM_E_EXISTS);
+    assert_int_equal(heap.check().live_blocks, 0);
+}
+
+std::atomic<int> alive{ 0 };
+
+struct living {
+    std::atomic<std::uint64_t> word{ 0x600d };
+
+    living() { alive++; }
+    ~living()
+    {
+        alive--;
+        if (word.exchange(0xdead) != 0x600d)
+            alive += 1000000; /* it was not */
+    }
+};
+
+/* Threads that make and destroy one name at once: each object is destroyed once, and none is lost. */
+void
+of_those_who_destroy_at_once_one_does(void **)
+{
+    hshm::heap heap = hshm::heap::create(test_name("destroy"), 16_MiB);
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong{ 0 };
+    for (int i = 0; i < 3; i++) {
+        threads.emplace_back([&] {
+            for (int round = 0; round < 3000; round++) {
+                const hshm_status status = status_of([&] {
+                    if (!heap.destroy_named<living>("it"))
+                        heap.construct_named<living>("it");
+                });
+                if (status != HSHM_OK && status != HSHM_E_EXISTS)
+                    wrong++;
+            }
+        });
+    }
+    for (std::thread &thread : threads)
+        thread.join();
+    (void)heap.destroy_named<living>("it");
+    assert_int_equal(wrong, 0);
+    assert_int_equal(alive, 0);
+    assert_int_equal(heap.check().live_blocks, 0);
+}
+
 int
 find_or_construct_at_once(void *arg)
 {
@@ -662,6 +821,11 @@ main()
         cmocka_unit_test(a_released_block_stays),
         cmocka_unit_test(backends_and_managers_by_hand),
         cmocka_unit_test(a_borrowed_heap_is_not_ended),
+        cmocka_unit_test(what_was_moved_from_or_closed_says_so),
+        cmocka_unit_test(a_backend_has_its_own_heap),
+        cmocka_unit_test(const_objects_structs_and_empty_arrays),
+        cmocka_unit_test(a_name_without_its_block_does_not_hold_up),
+        cmocka_unit_test(of_those_who_destroy_at_once_one_does),
         cmocka_unit_test(the_order_in_which_statics_end_does_not_matter),
         cmocka_unit_test(a_forked_child_removes_no_name),
         cmocka_unit_test(what_is_thrown_says_what_happened),

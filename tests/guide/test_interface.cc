@@ -57,7 +57,8 @@ static_assert(hshm::Unit<size_t>::Kilobytes(3) == 3072 && hshm::Unit<size_t>::Gi
 static_assert(hshm::Unit<int>::Megabytes(2) == 2097152 && hshm::Unit<size_t>::Terabytes(1) == size_t{ 1 } << 40);
 static_assert(hshm::Unit<double>::Gigabytes(0.5) == 536870912.0);
 static_assert(std::is_same_v<hipc::MemoryBackendType, hshm::ipc::MemoryBackendType>);
-static_assert(std::is_trivially_copyable_v<hipc::AllocatorId>);
+static_assert(std::is_trivially_copyable_v<hipc::AllocatorId> && std::is_trivially_copyable_v<hipc::OffsetPointer>);
+static_assert(std::is_trivially_copyable_v<hipc::Pointer> && std::is_trivially_copyable_v<hipc::FullPtr<int>>);
 
 void
 ids_and_contexts(void **)
@@ -140,6 +141,12 @@ pointers(void **)
     pointer<hipc::AtomicPointer>();
     const hipc::AtomicPointer shared(hipc::Pointer(alloc_id, 5));
     assert_int_equal(hipc::Pointer(shared).off_.load(), 5);
+    const hipc::Pointer plain(alloc_id, 5);
+    assert_true(plain == shared && shared == plain && !(plain != shared));
+    assert_true(hipc::OffsetPointer(5) == hipc::AtomicOffsetPointer(5));
+    assert_true(hipc::Pointer(alloc_id, 0) == hipc::Pointer());
+    assert_int_equal(std::hash<hipc::Pointer>()(hipc::Pointer(alloc_id, 0)),
+                     std::hash<hipc::Pointer>()(hipc::Pointer()));
     /* In memory that is zero when new, such as a custom header, they are null. */
     alignas(hipc::AtomicPointer) unsigned char zero[sizeof(hipc::AtomicPointer)] = {};
     assert_true(reinterpret_cast<hipc::AtomicPointer *>(zero)->IsNull());
@@ -341,11 +348,13 @@ there_is_always_a_default_allocator(void **)
     assert_false(block.IsNull());
     assert_true(root->Free(HSHM_MCTX, block));
     assert_null(manager()->GetDefaultAllocator<hipc::StackAllocator>());
+    assert_non_null(manager()->GetDefaultAllocator<hipc::MallocAllocator>());
 
     auto *alloc = make<hipc::StackAllocator>(test_name("default"));
     manager()->SetDefaultAllocator(alloc);
     assert_ptr_equal(manager()->GetDefaultAllocator(), alloc);
     assert_ptr_equal(manager()->GetDefaultAllocator<hipc::StackAllocator>(), alloc);
+    assert_null(manager()->GetDefaultAllocator<hipc::MallocAllocator>());
     manager()->UnregisterAllocator(alloc_id);
     assert_ptr_equal(manager()->GetDefaultAllocator(), root);
     drop();
@@ -430,7 +439,37 @@ blocks(void **)
     blocks_of<hipc::ThreadLocalAllocator>();
 }
 
+/* At the same offset, but another heap's. */
+void
+a_pointer_of_another_heap_is_refused(void **)
+{
+    auto *mine = make<hipc::ScalablePageAllocator>(test_name("mine"));
+    const auto other_id = hipc::MemoryBackendId::Get(1);
+    manager()->CreateBackend<hipc::PosixShmMmap>(other_id, 4 * MIB, test_name("others"));
+    auto *others = manager()->CreateAllocator<hipc::ScalablePageAllocator>(other_id, hipc::AllocatorId(2, 0), 0);
+    auto here = mine->Allocate<hipc::Pointer>(HSHM_MCTX, 64);
+    auto there = others->Allocate<hipc::Pointer>(HSHM_MCTX, 64);
+    assert_int_equal(here.off_.load(), there.off_.load());
+    assert_false(mine->Free(HSHM_MCTX, there));
+    assert_int_equal(hshm_last_status(), HSHM_E_BADFREE);
+    assert_false(mine->Reallocate(HSHM_MCTX, there, 4000));
+    hipc::FullPtr<char> by_pointer(nullptr, there);
+    assert_false(mine->Free(HSHM_MCTX, by_pointer));
+    assert_int_equal(mine->Stats().live_blocks, 1);
+    assert_int_equal(others->Stats().live_blocks, 1);
+    const hipc::Pointer fixed = there;
+    assert_true(others->Free(HSHM_MCTX, fixed));
+    assert_true(mine->Free(HSHM_MCTX, here));
+    assert_true(manager()->DestroyBackend(other_id));
+    drop();
+}
+
 /* ---- objects ---- */
+
+struct Plain {
+    int a;
+    double b;
+};
 
 struct Counted {
     static inline int live = 0;
@@ -475,6 +514,17 @@ objects(void **)
     assert_int_equal(numbers[1999], 44);
     assert_false(alloc->ReallocateObjs(HSHM_MCTX, numbers, SIZE_MAX / 4));
     assert_true(alloc->DelObjs(HSHM_MCTX, numbers, 2000));
+
+    /* Arrays of pointers are what one puts there; structs need no constructor; and const is no hindrance. */
+    auto pointers = alloc->NewObjs<hipc::Pointer>(HSHM_MCTX, 10);
+    static_assert(std::is_same_v<decltype(pointers), hipc::FullPtr<hipc::Pointer>>);
+    assert_true(pointers[9].IsNull());
+    assert_true(alloc->ReallocateObjs(HSHM_MCTX, pointers, 20));
+    assert_true(alloc->DelObjs(HSHM_MCTX, pointers, 10));
+    const auto plain_struct = alloc->NewObj<const Plain>(HSHM_MCTX, 1, 2.5);
+    assert_true(plain_struct->b == 2.5);
+    assert_true(alloc->DelObj(HSHM_MCTX, plain_struct));
+    assert_true(alloc->DelObj(HSHM_MCTX, alloc->NewObj<hipc::AtomicOffsetPointer>(HSHM_MCTX, size_t{ 5 })));
 
     struct alignas(512) Wide {
         char bytes[512];
@@ -635,6 +685,7 @@ main()
         cmocka_unit_test_teardown(malloc_is_for_one_process, drop_all),
         cmocka_unit_test_teardown(there_is_always_a_default_allocator, drop_all),
         cmocka_unit_test_teardown(blocks, drop_all),
+        cmocka_unit_test_teardown(a_pointer_of_another_heap_is_refused, drop_all),
         cmocka_unit_test_teardown(objects, drop_all),
         cmocka_unit_test_teardown(pointers_travel_to_other_processes, drop_all),
         cmocka_unit_test_teardown(a_dead_leftover_is_replaced, drop_all),

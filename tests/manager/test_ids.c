@@ -151,6 +151,24 @@ managers_know_nothing_of_each_other(void **state)
 }
 
 static void
+a_backend_tells_its_heap(void **state)
+{
+    (void)state;
+    const hshm_allocator_id id = { 1, 0 };
+    hshm_backend *backend = NULL;
+    assert_null(hshm_backend_allocator(NULL));
+    assert_int_equal(hshm_last_status(), HSHM_E_INVAL);
+    assert_ok(hshm_backend_create(NULL, 1, HSHM_BACKEND_MALLOC, 8 * KIB, NULL, NULL, &backend));
+    assert_null(hshm_backend_allocator(backend));
+    assert_int_equal(hshm_last_status(), HSHM_E_NOTREADY);
+    assert_ok(hshm_allocator_create(NULL, 1, id, HSHM_ALLOCATOR_STACK, 0, NULL, NULL));
+    assert_ptr_equal(hshm_backend_allocator(backend), get(NULL, id));
+    assert_ok(hshm_allocator_unregister(NULL, id));
+    assert_null(hshm_backend_allocator(backend));
+    assert_ok(hshm_backend_destroy(NULL, 1));
+}
+
+static void
 an_unregistered_heap_can_be_taken_back(void **state)
 {
     (void)state;
@@ -240,6 +258,7 @@ main(void)
         cmocka_unit_test(backends_go_in_any_order),
         cmocka_unit_test(clean_up_of_what_does_not_exist_is_harmless),
         cmocka_unit_test(managers_know_nothing_of_each_other),
+        cmocka_unit_test(a_backend_tells_its_heap),
         cmocka_unit_test(an_unregistered_heap_can_be_taken_back),
         cmocka_unit_test(unregistered_ids_can_be_used_again),
         cmocka_unit_test(every_order_of_ending_is_fine),

@@ -95,6 +95,30 @@ a_name_is_a_slot(void **state)
 }
 
 static void
+a_block_is_taken_by_one(void **state)
+{
+    hshm_allocator *heap =
+        make_heap(NULL, HSHM_BACKEND_POSIX_SHM_MMAP, test_name("take"), 1 << 20, *(hshm_allocator_kind *)*state);
+    void *block = hshm_malloc(heap, 100);
+    void *other = hshm_malloc(heap, 100);
+    assert_ok(hshm_name_set(heap, "it", block));
+    assert_status(hshm_name_take(heap, "it", other), HSHM_E_NOTFOUND);
+    assert_sentence("does not hold");
+    assert_status(hshm_name_take(heap, "it", NULL), HSHM_E_INVAL);
+    assert_ok(hshm_name_take(heap, "it", block));
+    assert_status(hshm_name_take(heap, "it", block), HSHM_E_NOTFOUND);
+    /* Named again, it is no longer the one that was seen. */
+    assert_ok(hshm_name_set(heap, "it", other));
+    assert_status(hshm_name_take(heap, "it", block), HSHM_E_NOTFOUND);
+    void *found = NULL;
+    assert_ok(hshm_name_get(heap, "it", &found));
+    assert_ptr_equal(found, other);
+    hshm_slot *slot = NULL;
+    assert_ok(hshm_name_slot(heap, "empty", &slot));
+    assert_status(hshm_name_take(heap, "empty", block), HSHM_E_NOTFOUND);
+}
+
+static void
 what_cannot_be_named_is_refused(void **state)
 {
     struct table *table;
@@ -406,6 +430,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         OF_ALL_KINDS(a_name_leads_to_its_block),
         OF_ALL_KINDS(a_name_is_a_slot),
+        OF_ALL_KINDS(a_block_is_taken_by_one),
         OF_ALL_KINDS(what_cannot_be_named_is_refused),
         OF_ALL_KINDS(small_and_private_heaps_have_none),
         OF_ALL_KINDS(as_many_names_as_there_is_room_for),

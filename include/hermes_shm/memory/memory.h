@@ -119,7 +119,20 @@ template <typename T> class nonatomic
     T value_{};
 };
 
-template <typename T, bool ATOMIC> using opt_atomic = std::conditional_t<ATOMIC, std::atomic<T>, nonatomic<T>>;
+/** A std::atomic that is copied by load and store. */
+template <typename T> class copyable_atomic : public std::atomic<T>
+{
+  public:
+    constexpr copyable_atomic(T value = T()) : std::atomic<T>(value) {}
+    copyable_atomic(const copyable_atomic &other) : std::atomic<T>(other.load()) {}
+    copyable_atomic &operator=(const copyable_atomic &other)
+    {
+        this->store(other.load());
+        return *this;
+    }
+};
+
+template <typename T, bool ATOMIC> using opt_atomic = std::conditional_t<ATOMIC, copyable_atomic<T>, nonatomic<T>>;
 
 /** What pointers that travel have in common: the base of all of them, which can be asked for by type. */
 struct ShmPointer {
@@ -137,13 +150,9 @@ template <bool ATOMIC = false> struct OffsetPointerBase : public ShmPointer {
     constexpr explicit OffsetPointerBase(std::size_t off) : off_(off) {}
     /** So that all kinds of pointers can be made of the same two things. */
     constexpr OffsetPointerBase(AllocatorId, std::size_t off) : off_(off) {}
-    OffsetPointerBase(const OffsetPointerBase &other) : off_(other.load()) {}
+    OffsetPointerBase(const OffsetPointerBase &other) = default;
     OffsetPointerBase(const OffsetPointerBase<!ATOMIC> &other) : off_(other.load()) {}
-    OffsetPointerBase &operator=(const OffsetPointerBase &other)
-    {
-        off_.store(other.load());
-        return *this;
-    }
+    OffsetPointerBase &operator=(const OffsetPointerBase &other) = default;
     OffsetPointerBase &operator=(std::size_t off)
     {
         off_.store(off);
@@ -188,8 +197,14 @@ template <bool ATOMIC = false> struct OffsetPointerBase : public ShmPointer {
     OffsetPointerBase &operator--() { return *this -= 1; }
     OffsetPointerBase operator++(int) { return OffsetPointerBase(off_.fetch_add(1)); }
     OffsetPointerBase operator--(int) { return OffsetPointerBase(off_.fetch_sub(1)); }
-    bool operator==(const OffsetPointerBase &other) const { return load() == other.load(); }
-    bool operator!=(const OffsetPointerBase &other) const { return load() != other.load(); }
+    template <bool OTHER> bool operator==(const OffsetPointerBase<OTHER> &other) const
+    {
+        return load() == other.load();
+    }
+    template <bool OTHER> bool operator!=(const OffsetPointerBase<OTHER> &other) const
+    {
+        return load() != other.load();
+    }
 };
 
 using OffsetPointer = OffsetPointerBase<false>;
@@ -234,11 +249,11 @@ template <bool ATOMIC = false> struct PointerBase : public ShmPointer {
     PointerBase operator++(int) { return PointerBase(alloc_id_, (off_++).load()); }
     PointerBase operator--(int) { return PointerBase(alloc_id_, (off_--).load()); }
     /** All null pointers are equal. */
-    bool operator==(const PointerBase &other) const
+    template <bool OTHER> bool operator==(const PointerBase<OTHER> &other) const
     {
         return off_ == other.off_ && (off_.IsNull() || alloc_id_ == other.alloc_id_);
     }
-    bool operator!=(const PointerBase &other) const { return !(*this == other); }
+    template <bool OTHER> bool operator!=(const PointerBase<OTHER> &other) const { return !(*this == other); }
 };
 
 using Pointer = PointerBase<false>;
@@ -330,7 +345,8 @@ class MemContext
     constexpr MemContext(const ThreadId &tid) : tid_(tid) {}
 };
 
-/* The C interface's own words, under other names. */
+/* The C interface's own words, under other names; those that are not atomic are plain values. */
+static_assert(std::is_trivially_copyable_v<Pointer> && std::is_trivially_copyable_v<FullPtr<>>);
 static_assert(sizeof(AllocatorId) == sizeof(hshm_allocator_id));
 static_assert(sizeof(Pointer) == sizeof(hshm_shm_ptr) && sizeof(AtomicPointer) == sizeof(hshm_shm_ptr));
 static_assert(sizeof(FullPtr<>) == sizeof(hshm_ptr));
@@ -357,7 +373,7 @@ template <> struct hash<hshm::ipc::MemoryBackendId> {
 template <> struct hash<hshm::ipc::Pointer> {
     size_t operator()(const hshm::ipc::Pointer &p) const noexcept
     {
-        return hash<uint64_t>()(p.alloc_id_.int_ * UINT64_C(0x9E3779B97F4A7C15) + p.off_.load());
+        return p.IsNull() ? 0 : hash<uint64_t>()(p.alloc_id_.int_ * UINT64_C(0x9E3779B97F4A7C15) + p.off_.load());
     }
 };
 

@@ -64,7 +64,7 @@ MemoryBackend::GetType() const
 }
 
 /** See above.  There is one; it has no state that could end before its users. */
-class MemoryManager
+class __attribute__((visibility("default"))) MemoryManager
 {
   public:
     static MemoryManager *Get()
@@ -183,8 +183,8 @@ class MemoryManager
      */
     template <typename AllocT = Allocator> AllocT *GetDefaultAllocator()
     {
-        AllocT *set = GetAllocator<AllocT>(Default());
-        return set != nullptr ? set : Root<AllocT>();
+        const AllocatorId set = Default();
+        return GetAllocator<Allocator>(set) != nullptr ? GetAllocator<AllocT>(set) : Root<AllocT>();
     }
     template <typename AllocT> void SetDefaultAllocator(AllocT *alloc)
     {

@@ -85,12 +85,24 @@ template <class T> class allocator
     using propagate_on_container_swap = std::false_type;
     using is_always_equal = std::false_type;
     template <class U> struct rebind {
+#if defined(__GLIBCXX__)
+        static_assert(
+            !(std::is_same_v<T, bool> && std::is_same_v<U, unsigned long>),
+            "std::vector<bool> of this C++ library keeps the address of its bits, whatever its allocator says; "
+            "other processes cannot follow: use hshm::vector<char>, or boost::container::vector<bool>");
+#endif
         using other = allocator<U>;
     };
 
-    allocator(const heap &in) noexcept : region_(in.base()) {}
+    allocator(const heap &in) noexcept : region_(in.base())
+    {
+        may_hold();
+    }
     allocator(const allocator &) noexcept = default;
-    template <class U> allocator(const allocator<U> &other) noexcept : region_(other.region_) {}
+    template <class U> allocator(const allocator<U> &other) noexcept : region_(other.region_)
+    {
+        may_hold();
+    }
     /* Of a container that was moved from, the allocator is still needed. */
     allocator &operator=(const allocator &) noexcept = default;
     ~allocator() = default;
@@ -103,10 +115,6 @@ template <class T> class allocator
             "this container of the C++ library links its nodes by address, whatever its allocator says; other "
             "processes cannot follow: use Boost's (boost::container::map, boost::unordered_map), or "
             "hshm::local_allocator for a container of one process");
-        static_assert(
-            may_be_shared<T>,
-            "elements of this type hold addresses of one process: use hshm::offset_ptr, or hshm::local_allocator for "
-            "a container of one process; see hshm::may_be_shared");
         hshm_allocator *from = handle();
         void *taken = from == nullptr ? nullptr : detail::take(from, detail::bytes_of<T>(count), alignof(T));
         if (__builtin_expect(taken == nullptr, 0))
@@ -119,18 +127,42 @@ template <class T> class allocator
         if (to != nullptr) /* else the heap was left, and the memory with it */
             (void)hshm_free(to, first.get());
     }
-    size_type max_size() const noexcept { return std::numeric_limits<difference_type>::max() / sizeof(T); }
+    size_type max_size() const noexcept
+    {
+        return std::numeric_limits<difference_type>::max() / sizeof(T);
+    }
 
     /** The heap, without owning it. */
-    heap in() const noexcept { return heap(handle()); }
+    heap in() const noexcept
+    {
+        return heap(handle());
+    }
 
-    template <class U> bool operator==(const allocator<U> &other) const noexcept { return region_ == other.region_; }
-    template <class U> bool operator!=(const allocator<U> &other) const noexcept { return region_ != other.region_; }
+    template <class U> bool operator==(const allocator<U> &other) const noexcept
+    {
+        return region_ == other.region_;
+    }
+    template <class U> bool operator!=(const allocator<U> &other) const noexcept
+    {
+        return region_ != other.region_;
+    }
 
   private:
     template <class U> friend class allocator;
 
-    hshm_allocator *handle() const noexcept { return hshm_allocator_at(region_.get()); }
+    /* Here: of node-based containers, allocate() sees nodes only. */
+    static constexpr void may_hold() noexcept
+    {
+        static_assert(
+            may_be_shared<T>,
+            "elements of this type hold addresses of one process: use hshm::offset_ptr and containers with "
+            "hshm::allocator, or hshm::local_allocator for a container of one process; see hshm::may_be_shared");
+    }
+
+    hshm_allocator *handle() const noexcept
+    {
+        return hshm_allocator_at(region_.get());
+    }
 
     offset_ptr<unsigned char> region_; /* its first byte */
 };
@@ -242,6 +274,8 @@ class memory_resource : public std::pmr::memory_resource
   private:
     void *do_allocate(std::size_t bytes, std::size_t alignment) override
     {
+        if (!heap_)
+            detail::throw_own(HSHM_E_INVAL, "a memory_resource has no heap any more: it was closed");
         void *taken = detail::take_for(heap_.get(), bytes, alignment, lifetime_);
         if (taken == nullptr)
             detail::throw_no_memory();
@@ -249,7 +283,8 @@ class memory_resource : public std::pmr::memory_resource
     }
     void do_deallocate(void *addr, std::size_t, std::size_t alignment) override
     {
-        detail::give_back(heap_.get(), addr, alignment, lifetime_);
+        if (heap_)
+            detail::give_back(heap_.get(), addr, alignment, lifetime_);
     }
     bool do_is_equal(const std::pmr::memory_resource &other) const noexcept override { return this == &other; }
 

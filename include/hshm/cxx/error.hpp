@@ -8,9 +8,10 @@
  *         std::cerr << error.what() << '\n';
  *     }
  *
- * Whatever is thrown is an hshm::error.  It is a std::exception too (catch (const std::exception &) sees it, and the same
+ * Whatever the library throws is an hshm::error.  It is a std::exception too (catch (const std::exception &) sees it, and the same
  * sentence); and, thrown by a call that asks a heap for memory, a std::bad_alloc, so that code which is prepared for a full heap
- * need not know of this library.
+ * need not know of this library.  (What your own constructors throw goes through; and where this process has no memory for a
+ * sentence, that is a std::bad_alloc only.)
  */
 #ifndef HSHM_CXX_ERROR_HPP
 #define HSHM_CXX_ERROR_HPP
@@ -25,7 +26,7 @@ namespace hshm
 {
 
 /** A call that failed.  Catch it by reference. */
-class error
+class __attribute__((visibility("default"))) error
 {
   public:
     virtual ~error() = default;
@@ -50,7 +51,7 @@ namespace detail
 {
 
 /* error is no std::exception by itself, so that each of these is one only once. */
-template <class Standard> class failure final : public error, public Standard
+template <class Standard> class __attribute__((visibility("default"))) failure final : public error, public Standard
 {
   public:
     failure(hshm_status status, const char *sentence) : error(status, sentence) {}

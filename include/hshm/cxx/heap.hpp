@@ -5,8 +5,8 @@
  * somebody frees it.
  *
  * Objects in a heap
- *   What other processes shall use must not hold addresses: no pointers and references (use offset_ptr), no virtual functions,
- *   no std::string with the usual allocator.  The library refuses what it can see (may_be_shared).
+ *   What other processes shall use must not hold addresses: no pointers and references (use offset_ptr), no virtual functions
+ *   or bases, no std::string with the usual allocator.  The library refuses what it can see (shareable.hpp).
  *
  * Threads: as the C calls: heaps may be used by many threads; one handle object must not be changed by one thread while
  * another uses it.  None of this is for signal handlers.
@@ -16,6 +16,7 @@
 
 #include <hshm/cxx/error.hpp>
 #include <hshm/cxx/region.hpp>
+#include <hshm/cxx/shareable.hpp>
 #include <hshm/hshm.h>
 
 #include <chrono>
@@ -31,15 +32,6 @@
 
 namespace hshm
 {
-
-/**
- * May objects of this type lie where other processes read them?  False for what certainly holds an address of one process: a
- * pointer, a class with virtual functions.  It cannot look into classes.  Specialise it for a type of your own that is
- * meant for one process only, or whose every process runs at the same addresses.
- */
-template <class T>
-inline constexpr bool may_be_shared =
-    !std::is_pointer_v<T> && !std::is_member_function_pointer_v<T> && !std::is_polymorphic_v<T>;
 
 /** Sizes: using namespace hshm::literals; ... 4_GiB. */
 inline namespace literals
@@ -135,7 +127,7 @@ template <class T>
 constexpr std::uint64_t
 type_tag()
 {
-    const std::uint64_t name = hash_of(spelling<T>());
+    const std::uint64_t name = hash_of(spelling<std::remove_cv_t<T>>());
     const std::uint64_t tag = (name ^ sizeof(T)) * 0x100000001b3u ^ alignof(T);
     return tag == 0 ? 1 : tag;
 }
@@ -157,6 +149,17 @@ take(hshm_allocator *from, std::size_t size, std::size_t alignment) noexcept
 {
     return __builtin_expect(alignment <= plain_alignment, 1) ? hshm_malloc(from, size)
                                                              : hshm_aligned_alloc(from, alignment, size);
+}
+
+/* T(args...), or T{args...} for structs without constructors. */
+template <class T, class... Args>
+T *
+make_at(void *at, Args &&...args)
+{
+    if constexpr (std::is_constructible_v<T, Args...>)
+        return ::new (at) T(std::forward<Args>(args)...);
+    else
+        return ::new (at) T{ std::forward<Args>(args)... };
 }
 
 /* Calls that must not throw through the C library bring what was thrown here, and let it go on after it. */
@@ -203,9 +206,13 @@ class heap
     explicit heap(hshm_allocator *borrowed) noexcept : handle_(borrowed) {}
 
     /** A new region with a heap in it, in a manager of its own.  `url` as hshm_backend_create() says. */
+    static heap create(const char *url, std::size_t size, const heap_options &options = {})
+    {
+        return or_throw(create(std::nothrow, url, size, options));
+    }
     static heap create(const std::string &url, std::size_t size, const heap_options &options = {})
     {
-        return or_throw(create(std::nothrow, url.c_str(), size, options));
+        return create(url.c_str(), size, options);
     }
     static heap create(std::nothrow_t, const char *url, std::size_t size, const heap_options &options = {}) noexcept
     {
@@ -233,10 +240,10 @@ class heap
     static heap create(std::nothrow_t, const backend &on, hshm_allocator_id id, hshm_allocator_kind cut,
                        std::size_t custom_header = 0, const hshm_allocator_options *options = nullptr) noexcept
     {
-        heap made;
-        if (hshm_allocator_create(on.in().get(), on.id(), id, cut, custom_header, options, &made.handle_) == HSHM_OK)
-            made.backend_ = on;
-        return made;
+        hshm_allocator *made = nullptr;
+        if (is_backend(on))
+            (void)hshm_allocator_create(on.in().get(), on.id(), id, cut, custom_header, options, &made);
+        return made == nullptr ? heap() : heap(made, on);
     }
 
     /** The heap that another process made under that name, in a manager of its own here; waits for it so long. */
@@ -278,66 +285,64 @@ class heap
     static heap of(const backend &on) { return or_throw(of(std::nothrow, on)); }
     static heap of(std::nothrow_t, const backend &on) noexcept
     {
-        heap found;
-        hshm_backend_info_data info = {};
-        info.struct_size = sizeof info;
-        if (on && hshm_backend_info(on.get(), &info) == HSHM_OK)
-            found.handle_ = hshm_allocator_at(info.base);
-        if (found.handle_ != nullptr)
-            found.backend_ = on;
-        return found;
+        hshm_allocator *found = is_backend(on) ? hshm_backend_allocator(on.get()) : nullptr;
+        return found == nullptr ? heap() : heap(found, on);
     }
 
-    explicit operator bool() const noexcept { return handle_ != nullptr; }
-    hshm_allocator *get() const noexcept { return handle_; }
+    /** False also when its region was left by close() of another handle. */
+    explicit operator bool() const noexcept { return handle_.get() != nullptr && !backend_.was_left(); }
+    hshm_allocator *get() const noexcept { return handle_.get(); }
     /** Empty if the heap is borrowed. */
     const backend &region() const noexcept { return backend_; }
-    hshm_allocator_id id() const noexcept { return hshm_allocator_id_of(handle_); }
-    hshm_allocator_kind kind() const noexcept { return hshm_allocator_kind_of(handle_); }
+    hshm_allocator_id id() const noexcept { return hshm_allocator_id_of(handle_.get()); }
+    hshm_allocator_kind kind() const noexcept { return hshm_allocator_kind_of(handle_.get()); }
     /** The region's first byte: what offsets count from. */
-    unsigned char *base() const noexcept { return reinterpret_cast<const hshm_allocator_base *>(handle_)->base; }
+    unsigned char *base() const noexcept { return reinterpret_cast<const hshm_allocator_base *>(handle_.get())->base; }
 
     /** End the region now; see backend::close(). */
     void close()
     {
-        handle_ = nullptr;
+        handle_ = {};
         backend_.close();
     }
 
     /* ---- blocks ---- */
 
     /** At least `size` bytes, 16-byte aligned, to be freed by somebody. */
-    void *allocate(std::size_t size) const { return or_no_memory(hshm_malloc(handle_, size)); }
-    void *allocate(std::nothrow_t, std::size_t size) const noexcept { return hshm_malloc(handle_, size); }
+    void *allocate(std::size_t size) const { return or_no_memory(hshm_malloc(handle_.get(), size)); }
+    void *allocate(std::nothrow_t, std::size_t size) const noexcept { return hshm_malloc(handle_.get(), size); }
 
     /** With a lifetime of its own, whatever the heap's is; hshm_malloc_lifetime(). */
     void *allocate(std::size_t size, hshm_lifetime lifetime) const
     {
-        return or_no_memory(hshm_malloc_lifetime(handle_, size, lifetime));
+        return or_no_memory(hshm_malloc_lifetime(handle_.get(), size, lifetime));
     }
     /** `count` elements of `size` bytes that are zero; hshm_calloc(). */
     void *allocate_zeroed(std::size_t count, std::size_t size) const
     {
-        return or_no_memory(hshm_calloc(handle_, count, size));
+        return or_no_memory(hshm_calloc(handle_.get(), count, size));
     }
 
     void *allocate_aligned(std::size_t alignment, std::size_t size) const
     {
-        return or_no_memory(hshm_aligned_alloc(handle_, alignment, size));
+        return or_no_memory(hshm_aligned_alloc(handle_.get(), alignment, size));
     }
     void *allocate_aligned(std::nothrow_t, std::size_t alignment, std::size_t size) const noexcept
     {
-        return hshm_aligned_alloc(handle_, alignment, size);
+        return hshm_aligned_alloc(handle_.get(), alignment, size);
     }
 
     /** hshm_realloc(): bytes, not objects. */
-    void *reallocate(void *addr, std::size_t size) const { return or_no_memory(hshm_realloc(handle_, addr, size)); }
+    void *reallocate(void *addr, std::size_t size) const
+    {
+        return or_no_memory(hshm_realloc(handle_.get(), addr, size));
+    }
 
     /** Free a block; null is fine. */
-    void deallocate(void *addr) const { detail::check(hshm_free(handle_, addr)); }
-    hshm_status deallocate(std::nothrow_t, void *addr) const noexcept { return hshm_free(handle_, addr); }
+    void deallocate(void *addr) const { detail::check(hshm_free(handle_.get(), addr)); }
+    hshm_status deallocate(std::nothrow_t, void *addr) const noexcept { return hshm_free(handle_.get(), addr); }
 
-    std::size_t usable_size(const void *addr) const noexcept { return hshm_usable_size(handle_, addr); }
+    std::size_t usable_size(const void *addr) const noexcept { return hshm_usable_size(handle_.get(), addr); }
 
     /** Bytes with an owner. */
     inline block make_block(std::size_t size, std::size_t alignment = detail::plain_alignment) const;
@@ -347,13 +352,13 @@ class heap
     template <class T, class... Args> T *construct(Args &&...args) const
     {
         void *block = taken<T>(1);
-        return make_one<T>(block, block, std::forward<Args>(args)...);
+        return make_one<std::remove_cv_t<T>>(block, block, std::forward<Args>(args)...);
     }
     /** `count` of them, each made of the same arguments. */
     template <class T, class... Args> T *construct_array(std::size_t count, const Args &...args) const
     {
         void *block = taken<T>(count);
-        return make_many<T>(block, block, count, args...);
+        return make_many<std::remove_cv_t<T>>(block, block, count, args...);
     }
     /** Destroy an object that construct() made, and free it. */
     template <class T> void destroy(T *object) const
@@ -377,11 +382,11 @@ class heap
 
     /* ---- pointers that travel ---- */
 
-    hshm_off to_offset(const void *addr) const noexcept { return hshm_to_off(handle_, addr); }
+    hshm_off to_offset(const void *addr) const noexcept { return hshm_to_off(handle_.get(), addr); }
     /** Unchecked; manager::resolve() checks. */
     template <class T = void> T *to_address(hshm_off off) const noexcept
     {
-        return static_cast<T *>(hshm_to_addr(handle_, off));
+        return static_cast<T *>(hshm_to_addr(handle_.get(), off));
     }
     hshm_shm_ptr to_shared(const void *addr) const noexcept { return { id(), to_offset(addr) }; }
 
@@ -395,7 +400,7 @@ class heap
         static_assert(may_be_shared<T>, "this type holds addresses of one process");
         static_assert(alignof(T) <= 64, "custom headers are aligned to 64 bytes");
         std::size_t size = 0;
-        void *at = hshm_allocator_custom_header(handle_, &size);
+        void *at = hshm_allocator_custom_header(handle_.get(), &size);
         if (at == nullptr || size < sizeof(T))
             refuse_header(size, sizeof(T));
         return *static_cast<T *>(at);
@@ -403,20 +408,23 @@ class heap
 
     /* ---- named objects: for every process ---- */
 
-    /** Make an object, and let the name hold it.  @throws hshm::error HSHM_E_EXISTS if the name holds one already */
+    /** Make an object, and let the name hold it.  @throws hshm::error HSHM_E_EXISTS if the name holds a block already */
     template <class T, class... Args> T *construct_named(const char *name, Args &&...args) const
     {
-        return name_or_undo(name, make_tagged<T>(std::forward<Args>(args)...), 1);
+        return name_or_undo(name, make_tagged<std::remove_cv_t<T>>(std::forward<Args>(args)...), 1);
     }
+    /** `count` of them, each made of the same arguments. */
     template <class T, class... Args>
     T *construct_named_array(const char *name, std::size_t count, const Args &...args) const
     {
-        unsigned char *block = taken_tagged<T>(count, ~detail::type_tag<T>());
-        return name_or_undo(name, make_many<T>(block, block + detail::object_off<T>, count, args...), count);
+        using object = std::remove_cv_t<T>;
+        unsigned char *block = taken_tagged<object>(count, ~detail::type_tag<object>());
+        return name_or_undo(name, make_many<object>(block, block + detail::object_off<object>, count, args...), count);
     }
 
     /**
-     * The object of that name, or null if there is none, or if the name holds something else.
+     * The object of that name, or null if there is none, or if the name holds something else (HSHM_E_NOTFOUND, _KIND as last
+     * status).
      * @throws hshm::error if names cannot be looked up: HSHM_E_INVAL, _NOTSUP, _BUSY
      */
     template <class T> T *find(const char *name) const
@@ -426,8 +434,7 @@ class heap
     }
     template <class T> T *find(std::nothrow_t, const char *name) const noexcept
     {
-        const detail::object_tag *tag = tag_of<T>(name);
-        return tag == nullptr || tag->type != detail::type_tag<T>() ? nullptr : object_behind<T>(tag);
+        return tagged<std::remove_cv_t<T>>(name, detail::type_tag<std::remove_cv_t<T>>(), nullptr);
     }
     /** The same for an array, and how many there are. */
     template <class T> T *find_array(const char *name, std::size_t *ret_count) const
@@ -437,50 +444,63 @@ class heap
     }
     template <class T> T *find_array(std::nothrow_t, const char *name, std::size_t *ret_count) const noexcept
     {
-        const detail::object_tag *tag = tag_of<T>(name);
-        if (tag == nullptr || tag->type != ~detail::type_tag<T>())
-            return nullptr;
-        *ret_count = static_cast<std::size_t>(tag->count);
-        return object_behind<T>(tag);
+        return tagged<std::remove_cv_t<T>>(name, ~detail::type_tag<std::remove_cv_t<T>>(), ret_count);
     }
 
     /**
      * The object of that name, made if there is none.  Of processes that do so at once, one's object is it; the others
-     * destroy theirs and get that.  @throws hshm::error HSHM_E_KIND if the name holds another type
+     * destroy theirs and get that.  So the arguments are used as they are, not moved from.
+     * @throws hshm::error HSHM_E_KIND if the name holds something else, _EXISTS if a block that was freed, _BUSY as
+     *         hshm_name_set()
      */
     template <class T, class... Args> T *find_or_construct(const char *name, Args &&...args) const
     {
-        T *object = find_or_null<T>(name);
-        while (object == nullptr) {
-            T *made = make_tagged<T>(args...);
-            const hshm_status status = hshm_name_set(handle_, name, block_of(made));
+        using object = std::remove_cv_t<T>;
+        for (int tries = 1;; tries++) {
+            may_look(name);
+            object *found = find<object>(std::nothrow, name);
+            if (found != nullptr)
+                return found;
+            if (hshm_last_status() == HSHM_E_KIND)
+                detail::throw_last();
+            object *made = make_tagged<object>(args...);
+            const hshm_status status = hshm_name_set(handle_.get(), name, block_of(made));
             if (status == HSHM_OK)
                 return made;
             const detail::failed_call why(status, hshm_last_error());
             undo(made, 1);
-            if (status != HSHM_E_EXISTS && status != HSHM_E_BUSY)
+            /* Another's, who was first?  Mostly it is there now; if it comes and goes, or was freed, that has an end. */
+            if (status != HSHM_E_EXISTS || tries == 16)
                 detail::throw_failure<detail::failed_call>(why.status(), why.what());
-            object = find_or_null<T>(name);
         }
-        return object;
     }
 
-    /** Forget the name, destroy its object and free it; nobody may use it any more.  False: there is no such object. */
+    /**
+     * Forget the name, destroy its object, or array, and free it; nobody may use it any more.  Of several that do so at once,
+     * one does it.  False: there is no such object (any more).
+     */
     template <class T> bool destroy_named(const char *name) const
     {
-        const detail::object_tag *tag = tag_of<T>(name);
-        const std::uint64_t one = detail::type_tag<T>();
-        if (tag == nullptr || (tag->type != one && tag->type != ~one))
+        using object = std::remove_cv_t<T>;
+        const std::uint64_t one = detail::type_tag<object>();
+        std::size_t count = 1;
+        object *first = tagged<object>(name, one, nullptr);
+        if (first == nullptr)
+            first = tagged<object>(name, ~one, &count);
+        if (first == nullptr)
             return false;
-        detail::check(hshm_name_remove(handle_, name));
-        undo(object_behind<T>(tag), static_cast<std::size_t>(tag->count));
+        const hshm_status status = hshm_name_take(handle_.get(), name, block_of(first));
+        if (status == HSHM_E_NOTFOUND)
+            return false;
+        detail::check(status);
+        undo(first, count);
         return true;
     }
 
     /* ---- named blocks, and slots: hshm/name.h, hshm/slot.h ---- */
 
     /** Let a name hold a block.  @throws hshm::error HSHM_E_EXISTS if it holds one */
-    void set_name(const char *name, void *block) const { detail::check(hshm_name_set(handle_, name, block)); }
+    void set_name(const char *name, void *block) const { detail::check(hshm_name_set(handle_.get(), name, block)); }
     /** The same, and the block has no other owner any more.  If that fails, the block is still `own`'s. */
     inline void give(block &own, const char *name) const;
     /** Null if there is no such name, or if it holds no block. */
@@ -493,7 +513,7 @@ class heap
     /** False if there is no such name.  What it held stays. */
     bool remove_name(const char *name) const
     {
-        const hshm_status status = hshm_name_remove(handle_, name);
+        const hshm_status status = hshm_name_remove(handle_.get(), name);
         if (status != HSHM_E_NOTFOUND)
             detail::check(status);
         return status == HSHM_OK;
@@ -502,12 +522,15 @@ class heap
     hshm_slot &name_slot(const char *name) const
     {
         hshm_slot *slot = nullptr;
-        detail::check(hshm_name_slot(handle_, name, &slot));
+        detail::check(hshm_name_slot(handle_.get(), name, &slot));
         return *slot;
     }
-    void allocate_to(hshm_slot &slot, std::size_t size) const { detail::check(hshm_allocate_to(handle_, size, &slot)); }
-    void free_from(hshm_slot &slot) const { detail::check(hshm_free_from(handle_, &slot)); }
-    void move(hshm_slot &from, hshm_slot &to) const { detail::check(hshm_move(handle_, &from, &to)); }
+    void allocate_to(hshm_slot &slot, std::size_t size) const
+    {
+        detail::check(hshm_allocate_to(handle_.get(), size, &slot));
+    }
+    void free_from(hshm_slot &slot) const { detail::check(hshm_free_from(handle_.get(), &slot)); }
+    void move(hshm_slot &from, hshm_slot &to) const { detail::check(hshm_move(handle_.get(), &from, &to)); }
     /** The block that a slot holds; null if it is empty, or just being changed. */
     template <class T = void> T *in_slot(const hshm_slot &slot) const noexcept
     {
@@ -519,11 +542,11 @@ class heap
     hshm_stack_height mark() const
     {
         hshm_stack_height height = 0;
-        detail::check(hshm_stack_mark(handle_, &height));
+        detail::check(hshm_stack_mark(handle_.get(), &height));
         return height;
     }
     /** Frees every block above it; no object is destroyed. */
-    void rewind(hshm_stack_height height) const { detail::check(hshm_stack_rewind(handle_, height)); }
+    void rewind(hshm_stack_height height) const { detail::check(hshm_stack_rewind(handle_.get(), height)); }
 
     /* ---- looking at it ---- */
 
@@ -531,7 +554,7 @@ class heap
     {
         hshm_stats stats = {};
         stats.struct_size = sizeof stats;
-        detail::check(hshm_stats_get(handle_, &stats));
+        detail::check(hshm_stats_get(handle_.get(), &stats));
         return stats;
     }
     /** @throws hshm::error HSHM_E_CORRUPT if it is damaged */
@@ -539,14 +562,14 @@ class heap
     {
         hshm_check_report report = {};
         report.struct_size = sizeof report;
-        detail::check(hshm_check(handle_, flags, &report));
+        detail::check(hshm_check(handle_.get(), flags, &report));
         return report;
     }
     hshm_recover_report recover() const
     {
         hshm_recover_report report = {};
         report.struct_size = sizeof report;
-        detail::check(hshm_recover(handle_, &report));
+        detail::check(hshm_recover(handle_.get(), &report));
         return report;
     }
     /**
@@ -557,7 +580,7 @@ class heap
     std::uint64_t trim(std::uint64_t keep = 0) const
     {
         std::uint64_t bytes = 0;
-        detail::check(hshm_trim(handle_, keep, &bytes));
+        detail::check(hshm_trim(handle_.get(), keep, &bytes));
         return bytes;
     }
     /** each(const hshm_block &): returns nothing, or a bool that says whether to go on.  It may throw. */
@@ -567,7 +590,7 @@ class heap
         const hshm_visit_fn one = [](const hshm_block *block, void *arg) {
             return detail::visit_one<F, const hshm_block &>(*static_cast<detail::visit_state<F> *>(arg), *block);
         };
-        finish(hshm_visit_blocks(handle_, one, &state), state);
+        finish(hshm_visit_blocks(handle_.get(), one, &state), state);
     }
     /** each(const char *name, void *block or null): likewise. */
     template <class F> void for_each_name(F &&each) const
@@ -576,11 +599,11 @@ class heap
         const hshm_name_visit_fn one = [](const char *name, void *block, void *arg) {
             return detail::visit_one<F, const char *, void *>(*static_cast<detail::visit_state<F> *>(arg), name, block);
         };
-        finish(hshm_name_visit(handle_, one, &state), state);
+        finish(hshm_name_visit(handle_.get(), one, &state), state);
     }
 
-    friend bool operator==(const heap &a, const heap &b) noexcept { return a.handle_ == b.handle_; }
-    friend bool operator!=(const heap &a, const heap &b) noexcept { return a.handle_ != b.handle_; }
+    friend bool operator==(const heap &a, const heap &b) noexcept { return a.get() == b.get(); }
+    friend bool operator!=(const heap &a, const heap &b) noexcept { return a.get() != b.get(); }
 
   private:
     friend class block;
@@ -619,10 +642,13 @@ class heap
                               .c_str());
     }
 
-    /* Was the region left by close() of another handle?  Then there is nothing to free. */
-    bool is_open() const noexcept
+    heap(hshm_allocator *made, const backend &on) noexcept : handle_(made), backend_(on) {}
+
+    static bool is_backend(const backend &on) noexcept
     {
-        return handle_ != nullptr && !backend_.was_left();
+        if (!on)
+            (void)hshm_set_last_error(HSHM_E_INVAL, "there is no backend, or it was left: it cannot have a heap");
+        return static_cast<bool>(on);
     }
 
     template <class T> void *taken(std::size_t count, std::size_t before = 0) const
@@ -631,7 +657,7 @@ class heap
         std::size_t bytes = 0;
         if (__builtin_mul_overflow(count, sizeof(T), &bytes) || __builtin_add_overflow(bytes, before, &bytes))
             bytes = SIZE_MAX; /* which no heap has room for */
-        void *block = detail::take(handle_, bytes, alignof(T));
+        void *block = detail::take(handle_.get(), bytes, alignof(T));
         if (__builtin_expect(block == nullptr, 0))
             detail::throw_no_memory();
         return block;
@@ -642,13 +668,13 @@ class heap
     {
 #if defined(__cpp_exceptions)
         try {
-            return ::new (at) T(std::forward<Args>(args)...);
+            return detail::make_at<T>(at, std::forward<Args>(args)...);
         } catch (...) {
-            (void)hshm_free(handle_, block);
+            (void)hshm_free(handle_.get(), block);
             throw;
         }
 #else
-        return ::new (at) T(std::forward<Args>(args)...);
+        return detail::make_at<T>(at, std::forward<Args>(args)...);
 #endif
     }
     template <class T, class... Args>
@@ -659,15 +685,15 @@ class heap
 #if defined(__cpp_exceptions)
         try {
             for (; made < count; made++)
-                ::new (static_cast<void *>(first + made)) T(args...);
+                detail::make_at<T>(first + made, args...);
         } catch (...) {
             std::destroy_n(first, made);
-            (void)hshm_free(handle_, block);
+            (void)hshm_free(handle_.get(), block);
             throw;
         }
 #else
         for (; made < count; made++)
-            ::new (static_cast<void *>(first + made)) T(args...);
+            detail::make_at<T>(first + made, args...);
 #endif
         return first;
     }
@@ -691,20 +717,16 @@ class heap
     {
         return reinterpret_cast<unsigned char *>(object) - detail::object_off<T>;
     }
-    template <class T> static T *object_behind(const detail::object_tag *tag) noexcept
-    {
-        return reinterpret_cast<T *>(reinterpret_cast<std::uintptr_t>(tag) + sizeof *tag);
-    }
 
     template <class T> void undo(T *first, std::size_t count) const noexcept
     {
         std::destroy_n(first, count);
-        (void)hshm_free(handle_, block_of(first));
+        (void)hshm_free(handle_.get(), block_of(first));
     }
 
     template <class T> T *name_or_undo(const char *name, T *first, std::size_t count) const
     {
-        const hshm_status status = hshm_name_set(handle_, name, block_of(first));
+        const hshm_status status = hshm_name_set(handle_.get(), name, block_of(first));
         if (status == HSHM_OK)
             return first;
         const detail::failed_call why(status, hshm_last_error());
@@ -715,7 +737,7 @@ class heap
     hshm_status look(const char *name, void **ret_block) const noexcept
     {
         void *block = nullptr;
-        const hshm_status status = hshm_name_get(handle_, name, &block);
+        const hshm_status status = hshm_name_get(handle_.get(), name, &block);
         if (status == HSHM_OK && ret_block != nullptr)
             *ret_block = block;
         return status;
@@ -728,33 +750,33 @@ class heap
             detail::throw_last();
     }
 
-    /* Of a block that a program in C named, the tag is whatever it wrote there: a number that is no type's. */
-    template <class T> const detail::object_tag *tag_of(const char *name) const noexcept
+    /*
+     * What a name holds, if that is of this type.  Of a block that a program in C named, the tag is whatever it wrote there: a
+     * number that is no type's; and a count beyond the block's end is nobody's.
+     */
+    template <class T> T *tagged(const char *name, std::uint64_t type, std::size_t *ret_count) const noexcept
     {
+        const std::size_t before = detail::object_off<T>;
         void *block = nullptr;
-        if (look(name, &block) != HSHM_OK || hshm_usable_size(handle_, block) < detail::object_off<T> + sizeof(T))
+        if (look(name, &block) != HSHM_OK)
             return nullptr;
-        return reinterpret_cast<const detail::object_tag *>(static_cast<unsigned char *>(block) +
-                                                            detail::object_off<T> - sizeof(detail::object_tag));
+        const std::size_t size = hshm_usable_size(handle_.get(), block);
+        detail::object_tag tag = {};
+        unsigned char *first = static_cast<unsigned char *>(block) + before;
+        if (size >= before)
+            std::memcpy(&tag, first - sizeof tag, sizeof tag);
+        if (size < before || tag.type != type || tag.count > (size - before) / sizeof(T)) {
+            (void)hshm_set_last_error(HSHM_E_KIND,
+                                      "the name holds something else than what was asked for: use the type that "
+                                      "it was made with, and find_array() for arrays");
+            return nullptr;
+        }
+        if (ret_count != nullptr)
+            *ret_count = static_cast<std::size_t>(tag.count);
+        return reinterpret_cast<T *>(first);
     }
 
-    template <class T> T *find_or_null(const char *name) const
-    {
-        const hshm_status status = look(name, nullptr);
-        if (status == HSHM_E_NOTFOUND)
-            return nullptr;
-        if (status != HSHM_OK)
-            detail::throw_last();
-        T *object = find<T>(std::nothrow, name);
-        if (object == nullptr && look(name, nullptr) == HSHM_OK)
-            detail::throw_own(HSHM_E_KIND, ("the name '" + std::string(name) +
-                                            "' holds something else than one object of the type that was asked for: "
-                                            "use that type, or another name")
-                                               .c_str());
-        return object;
-    }
-
-    hshm_allocator *handle_ = nullptr;
+    detail::movable<hshm_allocator> handle_;
     backend backend_;
 };
 
@@ -779,8 +801,8 @@ class block
     explicit operator bool() const noexcept { return data_ != nullptr; }
     void *data() const noexcept { return data_; }
     /** As many bytes as may be used: at least what was asked for. */
-    std::size_t size() const noexcept { return data_ == nullptr ? 0 : heap_.usable_size(data_); }
-    hshm_off offset() const noexcept { return heap_.get() == nullptr ? HSHM_OFF_NULL : heap_.to_offset(data_); }
+    std::size_t size() const noexcept { return data_ == nullptr || !heap_ ? 0 : heap_.usable_size(data_); }
+    hshm_off offset() const noexcept { return heap_ ? heap_.to_offset(data_) : 0; }
 
     /** The block goes on without an owner. */
     void *release() noexcept
@@ -790,7 +812,7 @@ class block
     }
     void reset() noexcept
     {
-        if (data_ != nullptr && heap_.is_open())
+        if (data_ != nullptr && heap_)
             (void)heap_.deallocate(std::nothrow, data_);
         data_ = nullptr;
         heap_ = heap();
@@ -814,7 +836,7 @@ heap::give(block &own, const char *name) const
 inline block
 heap::make_block(std::size_t size, std::size_t alignment) const
 {
-    void *taken = detail::take(handle_, size, alignment);
+    void *taken = detail::take(handle_.get(), size, alignment);
     if (taken == nullptr)
         detail::throw_no_memory();
     return block(*this, taken);
@@ -826,9 +848,17 @@ namespace detail
 template <class T> struct deleter {
     heap in;
 
+    deleter() noexcept = default;
+    explicit deleter(const heap &of) noexcept : in(of) {}
+    /* As std::default_delete: to a const object, or to a base with a virtual destructor. */
+    template <class U, std::enable_if_t<std::is_convertible_v<U *, T *> && !std::is_array_v<U>, int> = 0>
+    deleter(const deleter<U> &other) noexcept : in(other.in)
+    {
+    }
+
     void operator()(T *object) const noexcept
     {
-        if (!in.is_open())
+        if (!in)
             return;
         std::destroy_at(object);
         (void)in.deallocate(std::nothrow, const_cast<std::remove_cv_t<T> *>(object));
@@ -841,7 +871,7 @@ template <class T> struct deleter<T[]> {
 
     void operator()(T *first) const noexcept
     {
-        if (!in.is_open())
+        if (!in)
             return;
         std::destroy_n(first, count);
         (void)in.deallocate(std::nothrow, const_cast<std::remove_cv_t<T> *>(first));

@@ -38,6 +38,9 @@ template <class T> class offset_ptr
     using pointer = offset_ptr;
     using reference = referred &;
     using iterator_category = std::random_access_iterator_tag;
+#if defined(__cpp_lib_ranges)
+    using iterator_concept = std::contiguous_iterator_tag;
+#endif
     template <class U> using rebind = offset_ptr<U>;
 
     constexpr offset_ptr() noexcept = default;
@@ -46,8 +49,14 @@ template <class T> class offset_ptr
     constexpr offset_ptr(Null) noexcept
     {
     }
-    offset_ptr(T *target) noexcept { set(target); }
-    offset_ptr(const offset_ptr &other) noexcept { follow(other); }
+    offset_ptr(T *target) noexcept
+    {
+        set(target);
+    }
+    offset_ptr(const offset_ptr &other) noexcept
+    {
+        follow(other);
+    }
     template <class U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
     offset_ptr(const offset_ptr<U> &other) noexcept
     {
@@ -73,7 +82,10 @@ template <class T> class offset_ptr
         return *this;
     }
 
-    static offset_ptr pointer_to(referred &target) noexcept { return offset_ptr(std::addressof(target)); }
+    static offset_ptr pointer_to(referred &target) noexcept
+    {
+        return offset_ptr(std::addressof(target));
+    }
 
     /** The address, in this process. */
     T *get() const noexcept
@@ -82,11 +94,26 @@ template <class T> class offset_ptr
         return distance_ == 0 ? nullptr : reinterpret_cast<T *>(target);
     }
 
-    explicit operator bool() const noexcept { return distance_ != 0; }
-    bool operator!() const noexcept { return distance_ == 0; }
-    reference operator*() const noexcept { return *get(); }
-    T *operator->() const noexcept { return get(); }
-    referred &operator[](difference_type at) const noexcept { return get()[at]; }
+    explicit operator bool() const noexcept
+    {
+        return distance_ != 0;
+    }
+    bool operator!() const noexcept
+    {
+        return distance_ == 0;
+    }
+    reference operator*() const noexcept
+    {
+        return *get();
+    }
+    T *operator->() const noexcept
+    {
+        return get();
+    }
+    referred &operator[](difference_type at) const noexcept
+    {
+        return get()[at];
+    }
 
     offset_ptr &operator+=(difference_type count) noexcept
     {
@@ -99,8 +126,14 @@ template <class T> class offset_ptr
         distance_ -= static_cast<std::uintptr_t>(count) * sizeof(referred);
         return *this;
     }
-    offset_ptr &operator++() noexcept { return *this += 1; }
-    offset_ptr &operator--() noexcept { return *this -= 1; }
+    offset_ptr &operator++() noexcept
+    {
+        return *this += 1;
+    }
+    offset_ptr &operator--() noexcept
+    {
+        return *this -= 1;
+    }
     offset_ptr operator++(int) noexcept
     {
         offset_ptr before(*this);
@@ -117,7 +150,10 @@ template <class T> class offset_ptr
     {
         return offset_ptr(from.get() + count);
     }
-    friend offset_ptr operator+(difference_type count, const offset_ptr &from) noexcept { return from + count; }
+    friend offset_ptr operator+(difference_type count, const offset_ptr &from) noexcept
+    {
+        return from + count;
+    }
     friend offset_ptr operator-(const offset_ptr &from, difference_type count) noexcept
     {
         return offset_ptr(from.get() - count);
@@ -148,127 +184,127 @@ operator-(const offset_ptr<T> &to, const offset_ptr<U> &from) noexcept
 }
 
 template <class T, class U>
-bool
-operator==(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept
+auto
+operator==(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept -> decltype(a.get() == b.get())
 {
     return a.get() == b.get();
 }
 
 template <class T, class U>
-bool
-operator==(const offset_ptr<T> &a, U *b) noexcept
+auto
+operator==(const offset_ptr<T> &a, U *b) noexcept -> decltype(a.get() == b)
 {
     return a.get() == b;
 }
 
 template <class T, class U>
-bool
-operator==(U *a, const offset_ptr<T> &b) noexcept
+auto
+operator==(U *a, const offset_ptr<T> &b) noexcept -> decltype(a == b.get())
 {
     return a == b.get();
 }
 
 template <class T, class U>
-bool
-operator!=(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept
+auto
+operator!=(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept -> decltype(a.get() != b.get())
 {
     return a.get() != b.get();
 }
 
 template <class T, class U>
-bool
-operator!=(const offset_ptr<T> &a, U *b) noexcept
+auto
+operator!=(const offset_ptr<T> &a, U *b) noexcept -> decltype(a.get() != b)
 {
     return a.get() != b;
 }
 
 template <class T, class U>
-bool
-operator!=(U *a, const offset_ptr<T> &b) noexcept
+auto
+operator!=(U *a, const offset_ptr<T> &b) noexcept -> decltype(a != b.get())
 {
     return a != b.get();
 }
 
 template <class T, class U>
-bool
-operator<(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept
+auto
+operator<(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept -> decltype(a.get() < b.get())
 {
     return a.get() < b.get();
 }
 
 template <class T, class U>
-bool
-operator<(const offset_ptr<T> &a, U *b) noexcept
+auto
+operator<(const offset_ptr<T> &a, U *b) noexcept -> decltype(a.get() < b)
 {
     return a.get() < b;
 }
 
 template <class T, class U>
-bool
-operator<(U *a, const offset_ptr<T> &b) noexcept
+auto
+operator<(U *a, const offset_ptr<T> &b) noexcept -> decltype(a < b.get())
 {
     return a < b.get();
 }
 
 template <class T, class U>
-bool
-operator>(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept
+auto
+operator>(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept -> decltype(a.get() > b.get())
 {
     return a.get() > b.get();
 }
 
 template <class T, class U>
-bool
-operator>(const offset_ptr<T> &a, U *b) noexcept
+auto
+operator>(const offset_ptr<T> &a, U *b) noexcept -> decltype(a.get() > b)
 {
     return a.get() > b;
 }
 
 template <class T, class U>
-bool
-operator>(U *a, const offset_ptr<T> &b) noexcept
+auto
+operator>(U *a, const offset_ptr<T> &b) noexcept -> decltype(a > b.get())
 {
     return a > b.get();
 }
 
 template <class T, class U>
-bool
-operator<=(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept
+auto
+operator<=(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept -> decltype(a.get() <= b.get())
 {
     return a.get() <= b.get();
 }
 
 template <class T, class U>
-bool
-operator<=(const offset_ptr<T> &a, U *b) noexcept
+auto
+operator<=(const offset_ptr<T> &a, U *b) noexcept -> decltype(a.get() <= b)
 {
     return a.get() <= b;
 }
 
 template <class T, class U>
-bool
-operator<=(U *a, const offset_ptr<T> &b) noexcept
+auto
+operator<=(U *a, const offset_ptr<T> &b) noexcept -> decltype(a <= b.get())
 {
     return a <= b.get();
 }
 
 template <class T, class U>
-bool
-operator>=(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept
+auto
+operator>=(const offset_ptr<T> &a, const offset_ptr<U> &b) noexcept -> decltype(a.get() >= b.get())
 {
     return a.get() >= b.get();
 }
 
 template <class T, class U>
-bool
-operator>=(const offset_ptr<T> &a, U *b) noexcept
+auto
+operator>=(const offset_ptr<T> &a, U *b) noexcept -> decltype(a.get() >= b)
 {
     return a.get() >= b;
 }
 
 template <class T, class U>
-bool
-operator>=(U *a, const offset_ptr<T> &b) noexcept
+auto
+operator>=(U *a, const offset_ptr<T> &b) noexcept -> decltype(a >= b.get())
 {
     return a >= b.get();
 }

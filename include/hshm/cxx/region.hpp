@@ -81,6 +81,36 @@ template <class T> class handle
     T *to_ = nullptr;
 };
 
+/* A plain pointer that is null after it was moved from. */
+template <class T> class movable
+{
+  public:
+    movable() noexcept = default;
+    explicit movable(T *to) noexcept : to_(to) {}
+    movable(const movable &) noexcept = default;
+    movable(movable &&other) noexcept : to_(std::exchange(other.to_, nullptr)) {}
+    movable &operator=(const movable &) noexcept = default;
+    movable &operator=(movable &&other) noexcept
+    {
+        T *to = std::exchange(other.to_, nullptr);
+        to_ = to; /* of itself, too */
+        return *this;
+    }
+    ~movable() = default;
+
+    T *get() const noexcept { return to_; }
+
+  private:
+    T *to_ = nullptr;
+};
+
+/* Of this process, not of a heap. */
+inline void
+no_memory_for(const char *what) noexcept
+{
+    (void)hshm_set_last_error(HSHM_E_NOSPC, what);
+}
+
 struct owned_manager : counted {
     hshm_manager *manager = nullptr;
 
@@ -98,7 +128,7 @@ struct owned_backend : counted {
     handle<owned_manager> manager; /* none: the default one */
     hshm_backend_id id = 0;
     hshm_backend_kind kind = HSHM_BACKEND_POSIX_SHM_MMAP;
-    at_end end = at_end::automatic;
+    std::atomic<at_end> end{ at_end::automatic };
     std::atomic<bool> open{ false };
 
     owned_backend() = default;
@@ -112,7 +142,8 @@ struct owned_backend : counted {
     {
         if (!open.exchange(false))
             return HSHM_OK;
-        const bool keeps = end == at_end::keep || (end == at_end::automatic && kind == HSHM_BACKEND_POSIX_MMAP);
+        const at_end what = end.load();
+        const bool keeps = what == at_end::keep || (what == at_end::automatic && kind == HSHM_BACKEND_POSIX_MMAP);
         return keeps ? hshm_backend_detach(in(), id) : hshm_backend_destroy(in(), id);
     }
 };
@@ -144,8 +175,10 @@ class manager
         result.own_ = detail::handle<detail::owned_manager>(new (std::nothrow) detail::owned_manager);
         if (result.own_)
             result.own_->manager = made;
-        else
+        else {
             hshm_manager_destroy(made);
+            detail::no_memory_for("no memory for a manager");
+        }
         return result;
     }
 
@@ -229,7 +262,7 @@ class backend
     explicit operator bool() const noexcept { return own_ && own_->open.load(); }
     /** Was it left by close() of another handle? */
     bool was_left() const noexcept { return own_ && !own_->open.load(); }
-    hshm_backend *get() const noexcept { return handle_; }
+    hshm_backend *get() const noexcept { return handle_.get(); }
     hshm_backend_id id() const noexcept { return own_ ? own_->id : 0; }
     manager in() const noexcept
     {
@@ -250,18 +283,18 @@ class backend
     {
         hshm_backend_info_data info = {};
         info.struct_size = sizeof info;
-        detail::check(hshm_backend_info(handle_, &info));
+        detail::check(hshm_backend_info(handle_.get(), &info));
         return info;
     }
-    void sync() const { detail::check(hshm_backend_sync(handle_)); }
+    void sync() const { detail::check(hshm_backend_sync(handle_.get())); }
 
     /**
      * End it now, for all its handles in this process, and hear whether the name could be removed.  Blocks and objects that
-     * are still held are let go of without being freed.
+     * are still held are let go of without being freed.  No other thread may be using it.
      */
     void close()
     {
-        handle_ = nullptr;
+        handle_ = {};
         if (own_)
             detail::check(own_->leave());
     }
@@ -270,15 +303,19 @@ class backend
     template <class Open> static backend open(const manager &in, Open make) noexcept
     {
         backend result;
+        hshm_backend *made = nullptr;
         result.own_ = detail::handle<detail::owned_backend>(new (std::nothrow) detail::owned_backend);
-        if (!result.own_) /* no memory for some 50 bytes; the last status is an older one */
+        if (!result.own_) {
+            detail::no_memory_for("no memory for a backend");
             return result;
+        }
         result.own_->manager = in.own_;
-        result.own_->open = make(*result.own_.get(), &result.handle_) == HSHM_OK;
+        result.own_->open = make(*result.own_.get(), &made) == HSHM_OK;
+        result.handle_ = detail::movable<hshm_backend>(made);
         return result;
     }
 
-    hshm_backend *handle_ = nullptr;
+    detail::movable<hshm_backend> handle_;
     detail::handle<detail::owned_backend> own_;
 };
 

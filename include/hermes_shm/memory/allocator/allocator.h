@@ -39,6 +39,18 @@ namespace detail
 /* Allocate<int> gives a FullPtr<int>; Allocate<Pointer>, as older programs have it, a Pointer. */
 template <typename T> using AllocatedAs = std::conditional_t<IsShmPointer<T>, T, FullPtr<T>>;
 
+/* T(args...), or T{args...} for structs without constructors. */
+template <typename T, typename... Args>
+void
+MakeAt(T *at, Args &&...args)
+{
+    void *room = const_cast<std::remove_cv_t<T> *>(at);
+    if constexpr (std::is_constructible_v<T, Args...>)
+        ::new (room) T(std::forward<Args>(args)...);
+    else
+        ::new (room) T{ std::forward<Args>(args)... };
+}
+
 } // namespace detail
 
 /** A heap of any kind. */
@@ -138,7 +150,7 @@ class Allocator
     template <typename PointerT, std::enable_if_t<std::is_constructible_v<PointerT, AllocatorId, std::size_t>, int> = 0>
     bool Reallocate(const MemContext &ctx, PointerT &p, std::size_t new_size) const
     {
-        FullPtr<char, PointerT> full(Convert<char>(p), p);
+        FullPtr<char, PointerT> full(nullptr, p); /* by shm_ alone, which says whose it is */
         if (!Reallocate(ctx, full, new_size))
             return false;
         p = full.shm_;
@@ -148,7 +160,7 @@ class Allocator
     /** Free a block, and make p null.  Null is fine.  @return false if it is no live block of this heap */
     template <typename T, typename PointerT> bool Free(const MemContext &, FullPtr<T, PointerT> &p) const
     {
-        if (!FreeAt(p.ptr_ != nullptr ? p.ptr_ : Convert<T>(p.shm_)))
+        if (p.ptr_ == nullptr ? !FreeBy(p.shm_) : !FreeAt(p.ptr_))
             return false;
         p.SetNull();
         return true;
@@ -161,12 +173,14 @@ class Allocator
     template <typename PointerT, std::enable_if_t<std::is_constructible_v<PointerT, AllocatorId, std::size_t>, int> = 0>
     bool Free(const MemContext &, PointerT &p) const
     {
-        if (!FreeAt(Convert<char>(p)))
+        if (!FreeBy(p))
             return false;
         p.SetNull();
         return true;
     }
     template <typename T> bool Free(const MemContext &, T *ptr) const { return FreeAt(ptr); }
+    bool Free(const MemContext &, const Pointer &p) const { return FreeBy(p); }
+    bool Free(const MemContext &, const OffsetPointer &p) const { return FreeBy(p); }
 
     /* ---- Objects ---- */
 
@@ -176,7 +190,8 @@ class Allocator
         std::size_t bytes = 0;
         if (__builtin_mul_overflow(count, sizeof(T), &bytes))
             bytes = SIZE_MAX; /* which no heap has room for */
-        return Allocate<T>(ctx, bytes, alignof(T) > 16 ? alignof(T) : 0);
+        const FullPtr<char> room = Allocate<char>(ctx, bytes, alignof(T) > 16 ? alignof(T) : 0);
+        return FullPtr<T>(static_cast<T *>(static_cast<void *>(room.ptr_)), room.shm_);
     }
 
     /** `count` of them, each made of the same arguments. */
@@ -188,7 +203,7 @@ class Allocator
             return p;
         UndoUnlessDone<T> undo{ *this, p.ptr_ };
         for (; undo.made < count; undo.made++)
-            ::new (static_cast<void *>(p.ptr_ + undo.made)) T(args...);
+            detail::MakeAt<T>(p.ptr_ + undo.made, args...);
         undo.done = true;
         return p;
     }
@@ -198,7 +213,7 @@ class Allocator
         if (p.IsNull())
             return p;
         UndoUnlessDone<T> undo{ *this, p.ptr_ };
-        ::new (static_cast<void *>(p.ptr_)) T(std::forward<Args>(args)...);
+        detail::MakeAt<T>(p.ptr_, std::forward<Args>(args)...);
         undo.done = true;
         return p;
     }
@@ -225,11 +240,14 @@ class Allocator
         if (!ReallocateObjs(ctx, p, new_count))
             return false;
         for (std::size_t i = old_count; i < new_count; i++)
-            ::new (static_cast<void *>(p.ptr_ + i)) T(args...);
+            detail::MakeAt<T>(p.ptr_ + i, args...);
         return true;
     }
 
-    /** Destroy `count` objects and free them; p becomes null.  Null is fine. */
+    /**
+     * Destroy `count` objects and free them; p becomes null.  Null is fine.  They must be there: as with delete, destroying what
+     * was destroyed before is an error that is found out after the harm.
+     */
     template <typename T, typename PointerT>
     bool DelObjs(const MemContext &ctx, FullPtr<T, PointerT> &p, std::size_t count) const
     {
@@ -237,6 +255,12 @@ class Allocator
             return true;
         std::destroy_n(p.ptr_, count);
         return Free(ctx, p);
+    }
+    template <typename T, typename PointerT>
+    bool DelObjs(const MemContext &ctx, const FullPtr<T, PointerT> &p, std::size_t count) const
+    {
+        FullPtr<T, PointerT> copy(p);
+        return DelObjs(ctx, copy, count);
     }
     template <typename T> bool DelObjs(const MemContext &, T *ptr, std::size_t count) const
     {
@@ -246,6 +270,10 @@ class Allocator
         return FreeAt(ptr);
     }
     template <typename T, typename PointerT> bool DelObj(const MemContext &ctx, FullPtr<T, PointerT> &p) const
+    {
+        return DelObjs(ctx, p, 1);
+    }
+    template <typename T, typename PointerT> bool DelObj(const MemContext &ctx, const FullPtr<T, PointerT> &p) const
     {
         return DelObjs(ctx, p, 1);
     }
@@ -278,9 +306,23 @@ class Allocator
 
     template <typename T, typename PointerT> hshm_ptr Both(const FullPtr<T, PointerT> &p) const
     {
-        return { const_cast<std::remove_cv_t<T> *>(p.ptr_), { GetId(), p.shm_.ToOffsetPointer().load() } };
+        return { const_cast<std::remove_cv_t<T> *>(p.ptr_), { OwnerOf(p.shm_), p.shm_.off_.load() } };
     }
 
+    /* Whose pointer it is: an offset alone does not say, and is taken for this heap's. */
+    template <typename PointerT> AllocatorId OwnerOf(const PointerT &p) const
+    {
+        if constexpr (std::is_same_v<PointerT, OffsetPointer> || std::is_same_v<PointerT, AtomicOffsetPointer>)
+            return GetId();
+        else
+            return p.alloc_id_;
+    }
+    /* By the form that travels: hshm_deallocate() sees whose it is. */
+    template <typename PointerT> bool FreeBy(const PointerT &p) const
+    {
+        hshm_ptr both = { nullptr, { OwnerOf(p), p.off_.load() } };
+        return hshm_deallocate(Handle(), &both) == HSHM_OK;
+    }
     template <typename T> bool FreeAt(T *ptr) const
     {
         return hshm_free(Handle(), const_cast<std::remove_cv_t<T> *>(ptr)) == HSHM_OK;
