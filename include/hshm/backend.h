@@ -77,6 +77,18 @@ typedef enum hshm_replace {
     HSHM_REPLACE_DEAD = 1
 } hshm_replace;
 
+/** GPU kinds: must there be a GPU? */
+typedef enum hshm_gpu_need {
+    /** Without one, create and attach fail. */
+    HSHM_GPU_REQUIRED = 0,
+    /**
+     * Without one, or one that is as asked for, they succeed, and hshm_backend_gpu() tells why there is none.  GPU_SHM_MMAP: the heap
+     * is shared memory then.  GPU_MALLOC, attach only: blocks can be taken and freed, and the heap be looked at, also
+     * when its owner is dead; copies answer as hshm_backend_gpu().
+     */
+    HSHM_GPU_OPTIONAL = 1
+} hshm_gpu_need;
+
 /** Limits of sizes and names. */
 enum {
     /**
@@ -101,11 +113,14 @@ typedef struct hshm_backend_options {
                                 or size (rounded to pages) is HSHM_E_NOTSUP                                        */
     void *array;          /**< HSHM_BACKEND_ARRAY: your buffer of `size` bytes, 64-byte aligned.  It must outlive
                                 the backend; its content is overwritten                                            */
+    hshm_gpu_need gpu;    /**< GPU kinds: required, or optional                                                   */
+    const char *gpu_device; /**< GPU kinds: which one: "cuda", "hip", "cuda:1" (its number here), or as hshm_gpu_list()
+                                 tells its uuid; NULL = the calling thread's current one, or the first              */
 } hshm_backend_options;
 
 /* clang-format off */
 #define HSHM_BACKEND_OPTIONS_INIT \
-    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL }
+    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL, HSHM_GPU_REQUIRED, NULL }
 /* clang-format on */
 
 /** How hshm_backend_attach() works; start from HSHM_ATTACH_OPTIONS_INIT.  NULL means just that. */
@@ -116,10 +131,12 @@ typedef struct hshm_attach_options {
     bool accept_dirty;   /**< trust a file that the machine's last shutdown caught in use (else HSHM_E_DAMAGED)     */
     void *array;         /**< HSHM_BACKEND_ARRAY: the buffer that already holds a region, 64-byte aligned           */
     uint64_t array_size; /**< HSHM_BACKEND_ARRAY: its bytes                                                         */
+    hshm_gpu_need gpu;   /**< GPU kinds: required, or optional                                                      */
+    const char *gpu_device; /**< GPU_SHM_MMAP: which one, as at create; GPU_MALLOC: no choice, it is the owner's    */
 } hshm_attach_options;
 
 /* clang-format off */
-#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0 }
+#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0, HSHM_GPU_REQUIRED, NULL }
 /* clang-format on */
 
 /**

@@ -52,6 +52,9 @@ void heap_settle_in_child(hshm_allocator *allocator, struct region *region);
 /* Does this address, or offset, lie in the heap's data or custom header? */
 bool heap_owns(hshm_allocator *allocator, const void *addr);
 
+/* Does it lie in data that no processor can touch? */
+bool heap_is_out_of_reach(const hshm_allocator *allocator, const void *addr);
+
 /* ---- fork.c: every manager of the process, so that fork() finds them ---- */
 
 void fork_list_add(hshm_manager *manager);

@@ -41,7 +41,7 @@ the_header_lies_as_written(void **state)
         FIELD(region_header, creator_pid, 96, 4),
         FIELD(region_header, creator_uid, 100, 4),
         FIELD(region_header, created_ns, 104, 8),
-        FIELD(region_header, reserved0, 112, 8),
+        FIELD(region_header, host_size, 112, 8),
         FIELD(region_header, checksum, 120, 8),
         FIELD(region_header, allocator_kind, 128, 4),
         FIELD(region_header, min_block, 132, 4),
