@@ -21,11 +21,11 @@ enum {
     REGISTER_READ_ONLY = 8
 };
 
-struct cuda_functions cuda;
+struct cuda_functions cuda_driver;
 
 /* Each is looked for in the library: name, and whether anything can be done without it. */
 static const struct gpu_symbol symbols[] = {
-#define SYMBOL(name, needed) { #name, (void **)(void *)&cuda.name, needed },
+#define SYMBOL(name, needed) { #name, (void **)(void *)&cuda_driver.name, needed },
     CUDA_SYMBOLS(SYMBOL)
 #undef SYMBOL
 };
@@ -34,7 +34,7 @@ static const char *const libraries[] = { "libcuda.so.1", NULL };
 
 /* The first function of a list that is not there. */
 #define LACKS(name)         \
-    if (cuda.name == NULL) \
+    if (cuda_driver.name == NULL) \
         return #name;
 
 static const char *
@@ -63,12 +63,12 @@ lacks_pinning(void)
 }
 
 /* Call it, and answer. */
-#define CALL(name, ...) ((struct gpu_answer){ #name, cuda.name(__VA_ARGS__) })
+#define CALL(name, ...) ((struct gpu_answer){ #name, cuda_driver.name(__VA_ARGS__) })
 
 static struct gpu_answer
 synchronize(void)
 {
-    return (struct gpu_answer){ "cuCtxSynchronize", cuda.cuCtxSynchronize() };
+    return (struct gpu_answer){ "cuCtxSynchronize", cuda_driver.cuCtxSynchronize() };
 }
 
 static struct gpu_answer
@@ -92,7 +92,7 @@ device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
     if (answer.code != 0)
         return answer;
     /* The older one does not know that a device may be a part of one (MIG). */
-    answer = cuda.cuDeviceGetUuid_v2 != NULL ? CALL(cuDeviceGetUuid_v2, &uuid, device)
+    answer = cuda_driver.cuDeviceGetUuid_v2 != NULL ? CALL(cuDeviceGetUuid_v2, &uuid, device)
                                              : CALL(cuDeviceGetUuid, &uuid, device);
     if (answer.code == 0)
         *ret_uuid = (struct gpu_uuid){ { 0 } };
@@ -106,11 +106,11 @@ describe(int ordinal, char *name, size_t size, uint64_t *ret_memory)
 {
     size_t bytes = 0;
     cuda_device device;
-    if (cuda.cuDeviceGet(&device, ordinal) != 0)
+    if (cuda_driver.cuDeviceGet(&device, ordinal) != 0)
         return;
-    if (cuda.cuDeviceGetName == NULL || cuda.cuDeviceGetName(name, (int)size, device) != 0)
+    if (cuda_driver.cuDeviceGetName == NULL || cuda_driver.cuDeviceGetName(name, (int)size, device) != 0)
         name[0] = '\0';
-    if (cuda.cuDeviceTotalMem_v2 != NULL && cuda.cuDeviceTotalMem_v2(&bytes, device) == 0)
+    if (cuda_driver.cuDeviceTotalMem_v2 != NULL && cuda_driver.cuDeviceTotalMem_v2(&bytes, device) == 0)
         *ret_memory = bytes;
 }
 
@@ -119,8 +119,8 @@ current(int *ret_ordinal)
 {
     cuda_context context = NULL;
     cuda_device device;
-    if (cuda.cuCtxGetDevice == NULL || cuda.cuCtxGetCurrent(&context) != 0 || context == NULL ||
-        cuda.cuCtxGetDevice(&device) != 0)
+    if (cuda_driver.cuCtxGetDevice == NULL || cuda_driver.cuCtxGetCurrent(&context) != 0 || context == NULL ||
+        cuda_driver.cuCtxGetDevice(&device) != 0)
         return false;
     *ret_ordinal = device; /* a CUdevice is its ordinal */
     return true;
@@ -269,9 +269,9 @@ explain(int code, char *ret_text, size_t size)
 {
     const char *name = NULL;
     const char *words = NULL;
-    if (cuda.cuGetErrorName == NULL || cuda.cuGetErrorName(code, &name) != 0)
+    if (cuda_driver.cuGetErrorName == NULL || cuda_driver.cuGetErrorName(code, &name) != 0)
         name = NULL;
-    if (cuda.cuGetErrorString == NULL || cuda.cuGetErrorString(code, &words) != 0)
+    if (cuda_driver.cuGetErrorString == NULL || cuda_driver.cuGetErrorString(code, &words) != 0)
         words = NULL;
     (void)snprintf(ret_text, size, "%s, %s", name == NULL ? "unknown" : name, words == NULL ? "no text" : words);
 }

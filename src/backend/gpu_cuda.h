@@ -84,6 +84,6 @@ struct cuda_functions {
 };
 
 /* Filled when the library was found (gpu_driver.c). */
-extern struct cuda_functions cuda;
+extern struct cuda_functions cuda_driver;
 
 #endif

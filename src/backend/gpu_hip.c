@@ -26,10 +26,10 @@ enum {
     NO_CODE = -1
 };
 
-struct hip_functions hip;
+struct hip_functions hip_runtime;
 
 static const struct gpu_symbol symbols[] = {
-#define SYMBOL(name, needed) { #name, (void **)(void *)&hip.name, needed },
+#define SYMBOL(name, needed) { #name, (void **)(void *)&hip_runtime.name, needed },
     HIP_SYMBOLS(SYMBOL)
 #undef SYMBOL
 };
@@ -38,7 +38,7 @@ static const char *const libraries[] = { "libamdhip64.so.7", "libamdhip64.so.6",
                                          NULL };
 
 #define LACKS(name)        \
-    if (hip.name == NULL) \
+    if (hip_runtime.name == NULL) \
         return #name;
 
 static const char *
@@ -69,16 +69,16 @@ static struct gpu_answer
 answered(const char *call, hip_result code)
 {
     if (code != 0)
-        (void)hip.hipGetLastError();
+        (void)hip_runtime.hipGetLastError();
     return (struct gpu_answer){ call, code };
 }
 
-#define CALL(name, ...) answered(#name, hip.name(__VA_ARGS__))
+#define CALL(name, ...) answered(#name, hip_runtime.name(__VA_ARGS__))
 
 static struct gpu_answer
 synchronize(void)
 {
-    return answered("hipDeviceSynchronize", hip.hipDeviceSynchronize());
+    return answered("hipDeviceSynchronize", hip_runtime.hipDeviceSynchronize());
 }
 
 static void *
@@ -106,11 +106,11 @@ device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
     struct hip_uuid uuid = { { 0 } };
     int device = ordinal;
     struct gpu_answer answer = { "hipDeviceGetUuid", 0 };
-    if (hip.hipDeviceGetUuid != NULL && hip.hipDeviceGet != NULL) {
+    if (hip_runtime.hipDeviceGetUuid != NULL && hip_runtime.hipDeviceGet != NULL) {
         answer = CALL(hipDeviceGet, &device, ordinal);
         if (answer.code == 0)
             answer = CALL(hipDeviceGetUuid, &uuid, device);
-    } else if (hip.hipDeviceGetPCIBusId != NULL) {
+    } else if (hip_runtime.hipDeviceGetPCIBusId != NULL) {
         answer = CALL(hipDeviceGetPCIBusId, uuid.bytes, (int)sizeof uuid.bytes, ordinal);
     } else {
         answer.code = HIP_NOT_SUPPORTED;
@@ -125,11 +125,11 @@ describe(int ordinal, char *name, size_t size, uint64_t *ret_memory)
 {
     size_t bytes = 0;
     int device = ordinal;
-    if (hip.hipDeviceGet != NULL && CALL(hipDeviceGet, &device, ordinal).code != 0)
+    if (hip_runtime.hipDeviceGet != NULL && CALL(hipDeviceGet, &device, ordinal).code != 0)
         return;
-    if (hip.hipDeviceGetName == NULL || CALL(hipDeviceGetName, name, (int)size, device).code != 0)
+    if (hip_runtime.hipDeviceGetName == NULL || CALL(hipDeviceGetName, name, (int)size, device).code != 0)
         name[0] = '\0';
-    if (hip.hipDeviceTotalMem != NULL && CALL(hipDeviceTotalMem, &bytes, device).code == 0)
+    if (hip_runtime.hipDeviceTotalMem != NULL && CALL(hipDeviceTotalMem, &bytes, device).code == 0)
         *ret_memory = bytes;
 }
 
@@ -199,7 +199,7 @@ open_handle(const struct gpu_handle *handle, uint64_t *ret_at)
     void *at = NULL;
     int version = LAZY_PEER_SINCE;
     memcpy(copy.reserved, handle->bytes, sizeof copy.reserved);
-    if (hip.hipRuntimeGetVersion != NULL && CALL(hipRuntimeGetVersion, &version).code != 0)
+    if (hip_runtime.hipRuntimeGetVersion != NULL && CALL(hipRuntimeGetVersion, &version).code != 0)
         version = LAZY_PEER_SINCE;
     const unsigned flag = version >= LAZY_PEER_SINCE;
     struct gpu_answer answer = CALL(hipIpcOpenMemHandle, &at, copy, flag);
@@ -276,8 +276,8 @@ pinned_address(void *base, uint64_t *ret_at)
 static void
 explain(int code, char *ret_text, size_t size)
 {
-    const char *name = hip.hipGetErrorName == NULL ? NULL : hip.hipGetErrorName(code);
-    const char *words = hip.hipGetErrorString == NULL ? NULL : hip.hipGetErrorString(code);
+    const char *name = hip_runtime.hipGetErrorName == NULL ? NULL : hip_runtime.hipGetErrorName(code);
+    const char *words = hip_runtime.hipGetErrorString == NULL ? NULL : hip_runtime.hipGetErrorString(code);
     (void)snprintf(ret_text, size, "%s, %s", name == NULL ? "unknown" : name, words == NULL ? "no text" : words);
 }
 

@@ -71,6 +71,6 @@ struct hip_functions {
     hip_result (*hipHostGetDevicePointer)(void **at, void *base, unsigned int flags);
 };
 
-extern struct hip_functions hip;
+extern struct hip_functions hip_runtime;
 
 #endif

@@ -369,6 +369,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_header_lies_as_written, drop_heaps),
         cmocka_unit_test_teardown(a_slot_lies_as_written, drop_heaps),
+        cmocka_unit_test_teardown(a_device_s_memory_is_described_as_written, drop_heaps),
         cmocka_unit_test_teardown(the_roots_lie_as_written, drop_heaps),
         cmocka_unit_test_teardown(constants_are_as_written, drop_heaps),
         cmocka_unit_test_teardown(kinds_keep_their_numbers, drop_heaps),

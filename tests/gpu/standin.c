@@ -111,7 +111,8 @@ standin_devices(void)
 int
 standin_identity(int ordinal)
 {
-    return setting("STANDIN_REVERSED", 0) != 0 ? standin_devices() - 1 - ordinal : ordinal;
+    return setting("STANDIN_REVERSED", 0) != 0 ? standin_devices() - 1 - ordinal
+                                               : ordinal + (int)setting("STANDIN_FIRST", 0);
 }
 
 uint64_t

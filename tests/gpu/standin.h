@@ -8,6 +8,7 @@
  * Settings, from the environment when the library is loaded:
  *   STANDIN_DEVICES=n        how many (2); of CUDA's and HIP's each
  *   STANDIN_REVERSED=1       numbered from the other end: same devices, other ordinals
+ *   STANDIN_FIRST=n          the first is another machine's n-th: devices that others do not have
  *   STANDIN_MEMORY_MIB=n     of each device (1024)
  *   STANDIN_FAIL=call:n:code the n-th call of that name answers that code, and does nothing (n = 0: each)
  *   STANDIN_HIP_VERSION=n    as hipRuntimeGetVersion() tells it (60000000)
