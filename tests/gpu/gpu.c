@@ -5,9 +5,6 @@
 
 #include <dlfcn.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "blocks.h"
 
 static const char *const variables[VENDORS] = { "HSHM_CUDA_LIB", "HSHM_HIP_LIB" };
 static const char *const paths[VENDORS] = { HSHM_TEST_BIN_DIR "/libstandin_cuda.so",
@@ -85,25 +82,4 @@ check_nothing_held(enum vendor vendor, const char *file, int line)
                 counts.allocations, (unsigned long long)counts.bytes, counts.mappings, counts.registrations,
                 counts.contexts, counts.pushed);
     _fail(file, line);
-}
-
-void
-fill_block(hshm_allocator *heap, void *block, size_t size, uint64_t key)
-{
-    void *bytes = malloc(size);
-    assert_non_null(bytes);
-    block_fill(bytes, size, key);
-    assert_ok(hshm_copy_to(heap, block, bytes, size));
-    free(bytes);
-}
-
-bool
-holds_block(hshm_allocator *heap, const void *block, size_t size, uint64_t key)
-{
-    void *bytes = malloc(size);
-    assert_non_null(bytes);
-    assert_ok(hshm_copy_from(heap, bytes, block, size));
-    const bool holds = block_holds(bytes, size, key);
-    free(bytes);
-    return holds;
 }

@@ -29,8 +29,4 @@ void make_fail(enum vendor vendor, const char *call, uint32_t nth, int code);
 #define assert_nothing_held(vendor) check_nothing_held((vendor), __FILE__, __LINE__)
 void check_nothing_held(enum vendor vendor, const char *file, int line);
 
-/* Write a pattern that follows from `key` into a block through the library, and look whether it is there. */
-void fill_block(hshm_allocator *heap, void *block, size_t size, uint64_t key);
-bool holds_block(hshm_allocator *heap, const void *block, size_t size, uint64_t key);
-
 #endif

@@ -5,6 +5,8 @@
  */
 #include "gpu.h"
 
+#include "blocks.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

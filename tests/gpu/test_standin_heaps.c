@@ -3,6 +3,8 @@
  */
 #include "gpu.h"
 
+#include "blocks.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,14 +69,14 @@ blocks_in_device_memory(const struct scene *scene)
         blocks[i] = hshm_malloc(heap, size);
         assert_non_null(blocks[i]);
         assert_int_equal((uintptr_t)hshm_device_ptr(heap, blocks[i]) % 256, 0);
-        fill_block(heap, blocks[i], size, i);
+        heap_fill(heap, blocks[i], size, i);
     }
     for (size_t i = 0; i < BLOCKS; i += 3) {
         blocks[i] = hshm_realloc(heap, blocks[i], 3 * (1 + i * i * 37));
         assert_non_null(blocks[i]);
     }
     for (size_t i = 0; i < BLOCKS; i++) {
-        assert_true(holds_block(heap, blocks[i], 1 + i * i * 37, i));
+        assert_true(heap_holds(heap, blocks[i], 1 + i * i * 37, i));
         assert_ok(hshm_free(heap, blocks[i]));
         assert_status(hshm_free(heap, blocks[i]), HSHM_E_BADFREE);
     }
@@ -171,7 +173,7 @@ names_and_slots(const struct scene *scene)
     hshm_allocator *heap = device_heap(scene, SIZE, sizeof(hshm_slot));
     hshm_slot *slot = hshm_allocator_custom_header(heap, NULL);
     assert_ok(hshm_allocate_to(heap, 3000, slot));
-    fill_block(heap, hshm_to_addr(heap, hshm_slot_load(slot)), 3000, 5);
+    heap_fill(heap, hshm_to_addr(heap, hshm_slot_load(slot)), 3000, 5);
     void *block = hshm_malloc(heap, 100);
     void *found = NULL;
     assert_ok(hshm_name_set(heap, "a block", block));
@@ -179,7 +181,7 @@ names_and_slots(const struct scene *scene)
     assert_ptr_equal(found, block);
     /* Not in a block: no processor could read it there. */
     assert_status(hshm_allocate_to(heap, 10, block), HSHM_E_INVAL);
-    assert_true(holds_block(heap, hshm_to_addr(heap, hshm_slot_load(slot)), 3000, 5));
+    assert_true(heap_holds(heap, hshm_to_addr(heap, hshm_slot_load(slot)), 3000, 5));
     assert_ok(hshm_free_from(heap, slot));
     assert_ok(hshm_backend_destroy(NULL, 1));
 }

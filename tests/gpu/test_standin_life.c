@@ -44,7 +44,7 @@ own(struct play *play)
 {
     hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_GPU_MALLOC, play->name, SIZE, HSHM_ALLOCATOR_SCALABLE_PAGE);
     void *block = hshm_malloc(heap, 5000);
-    fill_block(heap, block, 5000, 1);
+    heap_fill(heap, block, 5000, 1);
     play->off = hshm_to_off(heap, block);
     return heap;
 }
@@ -53,7 +53,7 @@ static hshm_allocator *
 join(struct play *play)
 {
     hshm_allocator *heap = attach_heap(NULL, HSHM_BACKEND_GPU_MALLOC, play->name, 0);
-    assert_true(holds_block(heap, hshm_to_addr(heap, play->off), 5000, 1));
+    assert_true(heap_holds(heap, hshm_to_addr(heap, play->off), 5000, 1));
     return heap;
 }
 
@@ -74,11 +74,11 @@ attach_in_the_owner(void *arg)
     assert_ptr_not_equal(seen, hshm_to_addr(heap, play->off));
     assert_ptr_equal(hshm_device_ptr(same, seen), hshm_device_ptr(heap, hshm_to_addr(heap, play->off)));
     assert_int_equal(counts_of(play->vendor).mappings, 0);
-    fill_block(same, seen, 5000, 2);
-    assert_true(holds_block(heap, hshm_to_addr(heap, play->off), 5000, 2));
+    heap_fill(same, seen, 5000, 2);
+    assert_true(heap_holds(heap, hshm_to_addr(heap, play->off), 5000, 2));
     /* The first handle ends; the second goes on. */
     assert_ok(hshm_backend_destroy(NULL, 1));
-    assert_true(holds_block(same, seen, 5000, 2));
+    assert_true(heap_holds(same, seen, 5000, 2));
     assert_int_equal(counts_of(play->vendor).allocations, 1);
     hshm_manager_destroy(second);
     assert_nothing_held(play->vendor);
@@ -110,7 +110,7 @@ attach_twice(void *arg)
     assert_int_equal(counts_of(play->vendor).mappings, 1);
     assert_ok(hshm_backend_detach(second, 1));
     assert_int_equal(counts_of(play->vendor).mappings, 1);
-    assert_true(holds_block(heap, hshm_to_addr(heap, play->off), 5000, 1));
+    assert_true(heap_holds(heap, hshm_to_addr(heap, play->off), 5000, 1));
     hshm_manager_destroy(second);
     assert_ok(hshm_backend_detach(NULL, 1));
     assert_nothing_held(play->vendor);
@@ -180,7 +180,7 @@ go_on_after_destroy(void *arg)
     assert_ok(hshm_manager_create(&late));
     assert_status(hshm_backend_attach(late, HSHM_BACKEND_GPU_MALLOC, play->name, NULL, NULL), HSHM_E_NOTFOUND);
     hshm_manager_destroy(late);
-    assert_true(holds_block(heap, hshm_to_addr(heap, play->off), 5000, 1));
+    assert_true(heap_holds(heap, hshm_to_addr(heap, play->off), 5000, 1));
     void *block = hshm_calloc(heap, 1, 300);
     assert_non_null(block);
     assert_ok(hshm_free(heap, block));
@@ -402,7 +402,7 @@ fork_after_use(void *arg)
     assert_int_equal(child_run(inherit, play), 0);
     const struct standin_counts after = counts_of(play->vendor);
     assert_int_equal(after.allocations, before.allocations);
-    assert_true(holds_block(heap, hshm_to_addr(heap, play->off), 5000, 1));
+    assert_true(heap_holds(heap, hshm_to_addr(heap, play->off), 5000, 1));
     assert_ok(hshm_backend_destroy(NULL, 1));
     assert_nothing_held(play->vendor);
     return 0;

@@ -44,7 +44,7 @@ static void
 look(struct model *model, hshm_allocator *heap, const struct entry *entry)
 {
     void *block = hshm_to_addr(heap, entry->off);
-    if (hshm_usable_size(heap, block) < entry->size || !holds_block(heap, block, entry->size, entry->key))
+    if (hshm_usable_size(heap, block) < entry->size || !heap_holds(heap, block, entry->size, entry->key))
         fail_msg("a block of %zu bytes is not as it was written", entry->size);
     model->checked++;
 }
@@ -55,20 +55,7 @@ write_down(hshm_allocator *heap, struct entry *entry, void *block, size_t size, 
     entry->off = hshm_to_off(heap, block);
     entry->size = size;
     entry->key = key;
-    fill_block(heap, block, size, key);
-}
-
-static bool
-is_zero(hshm_allocator *heap, const void *block, size_t size)
-{
-    unsigned char *bytes = malloc(size);
-    bool all = true;
-    assert_non_null(bytes);
-    assert_ok(hshm_copy_from(heap, bytes, block, size));
-    for (size_t i = 0; i < size; i++)
-        all = all && bytes[i] == 0;
-    free(bytes);
-    return all;
+    heap_fill(heap, block, size, key);
 }
 
 /* On an entry that nobody else has: EMPTY or FULL afterwards. */
@@ -84,7 +71,7 @@ take_block(hshm_allocator *heap, struct entry *entry, uint64_t *random)
         assert_status(hshm_last_status(), HSHM_E_NOMEM);
         return EMPTY;
     }
-    if (choice == 0 && !is_zero(heap, block, size))
+    if (choice == 0 && !heap_is_all(heap, block, size, 0))
         fail_msg("zeros of %zu bytes are none", size);
     write_down(heap, entry, block, size, next_random(random));
     return FULL;
@@ -100,7 +87,7 @@ resize_block(hshm_allocator *heap, struct entry *entry, uint64_t *random)
         return FULL;
     }
     const size_t kept = size < entry->size ? size : entry->size;
-    if (!holds_block(heap, block, kept / 8 * 8, entry->key)) /* block_fill() writes words */
+    if (!heap_holds(heap, block, kept, entry->key))
         fail_msg("a block lost its first %zu bytes when its size changed", kept);
     write_down(heap, entry, block, size, next_random(random));
     return FULL;
