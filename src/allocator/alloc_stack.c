@@ -37,7 +37,8 @@
 
 /* Granules are GRANULE bytes, and REGION_DEVICE_BLOCK on a device: blocks there are aligned to so many, and the table is small. */
 enum { GRANULE_SHIFT = 4, DEVICE_GRANULE_SHIFT = 8 };
-static_assert(GRANULE == 1 << GRANULE_SHIFT && REGION_DEVICE_BLOCK == 1 << DEVICE_GRANULE_SHIFT, "as the format has them");
+static_assert(GRANULE == 1 << GRANULE_SHIFT && REGION_DEVICE_BLOCK == 1 << DEVICE_GRANULE_SHIFT,
+              "as the format has them");
 
 static inline uint64_t
 bytes_of(const hshm_allocator *a, uint64_t granules)

@@ -162,7 +162,7 @@ struct hshm_allocator {
     struct stack_root *stack;
     uint64_t granules;
     uint32_t granule_shift; /* log2 of one's bytes */
-    uint64_t code_limit; /* the same in bits of the table, less one: no block leads beyond, even from an odd top */
+    uint64_t code_limit;    /* the same in bits of the table, less one: no block leads beyond, even from an odd top */
     unsigned char *data;
 
     /* Malloc: its counters in the region, and which addresses are live. */

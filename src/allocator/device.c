@@ -91,8 +91,8 @@ static hshm_status
 check_access(hshm_allocator *a, const char *call, const void *addr, uint64_t size, bool writes, enum lies *ret_lies)
 {
     /* Of another kind of heap blocks lie wherever malloc had them. */
-    *ret_lies = a->layout.data_size == 0 || a->ops.kind == HSHM_ALLOCATOR_MALLOC ? LIES_IN_CUSTOM
-                                                                               : where(a, addr, size);
+    *ret_lies =
+        a->layout.data_size == 0 || a->ops.kind == HSHM_ALLOCATOR_MALLOC ? LIES_IN_CUSTOM : where(a, addr, size);
     if (*ret_lies == LIES_NOWHERE)
         return lies_elsewhere(a, call, addr, size);
     return a->refuses && (writes || !a->read_only) ? a->ops.free(a, NULL) : HSHM_OK;
@@ -150,8 +150,9 @@ hshm_device_ptr(hshm_allocator *a, const void *addr)
     else if (lies == LIES_NOWHERE)
         (void)lies_elsewhere(a, "hshm_device_ptr", addr, 1);
     else if (lies == LIES_IN_CUSTOM && a->system.device != NULL)
-        (void)fail(HSHM_E_INVAL, "hshm_device_ptr: the custom header of the heap %" PRIu32 ".%" PRIu32
-                                 " is host memory, which the device does not see",
+        (void)fail(HSHM_E_INVAL,
+                   "hshm_device_ptr: the custom header of the heap %" PRIu32 ".%" PRIu32
+                   " is host memory, which the device does not see",
                    a->id.major, a->id.minor);
     else if (a->system.device_address(a->system.arg, off_of(a, addr), &at) == HSHM_OK)
         return (void *)(uintptr_t)at;
@@ -167,7 +168,8 @@ hshm_host_ptr(hshm_allocator *a, const void *addr)
     if (lies != LIES_IN_DATA || a->system.device == NULL)
         return (void *)(uintptr_t)addr;
     (void)fail(HSHM_E_NOTSUP,
-               "hshm_host_ptr: the heap %" PRIu32 ".%" PRIu32 " lies in device memory, which no processor can touch; use "
+               "hshm_host_ptr: the heap %" PRIu32 ".%" PRIu32
+               " lies in device memory, which no processor can touch; use "
                "hshm_copy_from() and hshm_copy_to(), or hshm_device_ptr() for kernels",
                a->id.major, a->id.minor);
     return NULL;

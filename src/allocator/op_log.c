@@ -34,8 +34,8 @@ op_view(hshm_allocator *a, uint64_t own_root_size)
     room -= sizeof *table;
     a->op_logs = (uint32_t)count_in(&room, *(volatile uint32_t *)&table->log_count, sizeof *table->logs, OP_LOGS_MAX);
     /* Not in blocks that no processor can touch. */
-    const uint64_t end =
-        a->system.device == NULL ? a->layout.data_off + a->layout.data_size : a->layout.custom_off + a->layout.custom_size;
+    const uint64_t end = a->system.device == NULL ? a->layout.data_off + a->layout.data_size
+                                                  : a->layout.custom_off + a->layout.custom_size;
     if (a->op_logs != 0 && end > a->slots_off)
         a->slots_size = (end - a->slots_off) / sizeof(hshm_slot) * sizeof(hshm_slot);
     a->names = (struct name_entry *)(void *)&table->logs[a->op_logs];

@@ -126,7 +126,8 @@ place_parts(const struct heap_wish *wish, uint64_t begin, const struct geometry 
         align_up(custom + wish->custom_size,
                  g->slice_shift == SLICE_SHIFT_MAX ? slice : max_u64(CACHE_LINE, UINT64_C(1) << g->block_shift));
     const uint64_t data = wish->data_off != 0 ? wish->data_off : least;
-    if (custom + wish->custom_size > data || data > wish->region_size || g->slices > (wish->region_size - data) >> g->slice_shift)
+    if (custom + wish->custom_size > data || data > wish->region_size ||
+        g->slices > (wish->region_size - data) >> g->slice_shift)
         return false;
     *ret_layout = (struct heap_layout){
         .table_off = begin,
@@ -193,8 +194,8 @@ slab_layout(const struct heap_wish *wish, const char *title, bool has_owners, st
     if (most_slices(wish, begin, &g, ret_layout) == 0) {
         g.slices = 1;
         return allocator_no_layout(title, wish,
-                                   begin + parts_of(&g).end + sizeof(struct slab_root) +
-                                       op_table_size(wish->scale) + (UINT64_C(1) << g.slice_shift));
+                                   begin + parts_of(&g).end + sizeof(struct slab_root) + op_table_size(wish->scale) +
+                                       (UINT64_C(1) << g.slice_shift));
     }
     (void)place_parts(wish, begin, &g, ret_layout);
     return HSHM_OK;

@@ -33,7 +33,7 @@ static const struct gpu_symbol symbols[] = {
 static const char *const libraries[] = { "libcuda.so.1", NULL };
 
 /* The first function of a list that is not there. */
-#define LACKS(name)         \
+#define LACKS(name)               \
     if (cuda_driver.name == NULL) \
         return #name;
 
@@ -86,14 +86,14 @@ count_devices(int *ret_count)
 static struct gpu_answer
 device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
 {
-    struct cuda_uuid uuid;
+    cuda_uuid uuid;
     cuda_device device;
     struct gpu_answer answer = CALL(cuDeviceGet, &device, ordinal);
     if (answer.code != 0)
         return answer;
     /* The older one does not know that a device may be a part of one (MIG). */
     answer = cuda_driver.cuDeviceGetUuid_v2 != NULL ? CALL(cuDeviceGetUuid_v2, &uuid, device)
-                                             : CALL(cuDeviceGetUuid, &uuid, device);
+                                                    : CALL(cuDeviceGetUuid, &uuid, device);
     if (answer.code == 0)
         *ret_uuid = (struct gpu_uuid){ { 0 } };
     for (size_t i = 0; answer.code == 0 && i < sizeof uuid.bytes; i++)
@@ -177,7 +177,7 @@ free_memory(uint64_t at)
 static struct gpu_answer
 get_handle(uint64_t at, struct gpu_handle *ret_handle)
 {
-    struct cuda_ipc_handle handle = { { 0 } };
+    cuda_ipc_handle handle = { { 0 } };
     const struct gpu_answer answer = CALL(cuIpcGetMemHandle, &handle, at);
     for (size_t i = 0; i < sizeof handle.reserved; i++)
         ret_handle->bytes[i] = (unsigned char)handle.reserved[i];
@@ -187,7 +187,7 @@ get_handle(uint64_t at, struct gpu_handle *ret_handle)
 static struct gpu_answer
 open_handle(const struct gpu_handle *handle, uint64_t *ret_at)
 {
-    struct cuda_ipc_handle copy;
+    cuda_ipc_handle copy;
     cuda_address at = 0;
     for (size_t i = 0; i < sizeof copy.reserved; i++)
         copy.reserved[i] = (char)handle->bytes[i];

@@ -9,17 +9,19 @@
 
 #include <stddef.h>
 
+#if !defined(CUDA_TYPES_ARE_NVIDIAS) /* tests/gpu/cuda_types.c has cuda.h's */
 typedef int cuda_result;
 typedef int cuda_device;
 typedef void *cuda_context;
 typedef unsigned long long cuda_address;
-struct cuda_uuid {
+typedef struct cuda_uuid {
     char bytes[16];
-};
+} cuda_uuid;
 /* Passed by value. */
-struct cuda_ipc_handle {
+typedef struct cuda_ipc_handle {
     char reserved[64];
-};
+} cuda_ipc_handle;
+#endif
 
 /* X(name, needed): without those that are needed no device can be used. */
 #define CUDA_SYMBOLS(X)                   \
@@ -56,8 +58,8 @@ struct cuda_functions {
     cuda_result (*cuInit)(unsigned int flags);
     cuda_result (*cuDeviceGetCount)(int *count);
     cuda_result (*cuDeviceGet)(cuda_device *device, int ordinal);
-    cuda_result (*cuDeviceGetUuid)(struct cuda_uuid *uuid, cuda_device device);
-    cuda_result (*cuDeviceGetUuid_v2)(struct cuda_uuid *uuid, cuda_device device);
+    cuda_result (*cuDeviceGetUuid)(cuda_uuid *uuid, cuda_device device);
+    cuda_result (*cuDeviceGetUuid_v2)(cuda_uuid *uuid, cuda_device device);
     cuda_result (*cuDeviceGetName)(char *name, int size, cuda_device device);
     cuda_result (*cuDeviceTotalMem_v2)(size_t *bytes, cuda_device device);
     cuda_result (*cuDevicePrimaryCtxRetain)(cuda_context *context, cuda_device device);
@@ -75,8 +77,8 @@ struct cuda_functions {
     cuda_result (*cuMemcpyDtoH_v2)(void *to, cuda_address from, size_t size);
     cuda_result (*cuMemcpyDtoD_v2)(cuda_address to, cuda_address from, size_t size);
     cuda_result (*cuMemsetD8_v2)(cuda_address at, unsigned char byte, size_t count);
-    cuda_result (*cuIpcGetMemHandle)(struct cuda_ipc_handle *handle, cuda_address at);
-    cuda_result (*cuIpcOpenMemHandle_v2)(cuda_address *at, struct cuda_ipc_handle handle, unsigned int flags);
+    cuda_result (*cuIpcGetMemHandle)(cuda_ipc_handle *handle, cuda_address at);
+    cuda_result (*cuIpcOpenMemHandle_v2)(cuda_address *at, cuda_ipc_handle handle, unsigned int flags);
     cuda_result (*cuIpcCloseMemHandle)(cuda_address at);
     cuda_result (*cuMemHostRegister_v2)(void *base, size_t size, unsigned int flags);
     cuda_result (*cuMemHostUnregister)(void *base);

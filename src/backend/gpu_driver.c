@@ -20,7 +20,7 @@ static const struct gpu_api *const apis[] = { &gpu_cuda, &gpu_hip };
 /* Local: each vendor's driver in this process. */
 static struct local_lock lock = LOCAL_LOCK_INIT;
 static struct driver {
-    void *library;    /* never closed: drivers leave threads and handlers behind */
+    void *library; /* never closed: drivers leave threads and handlers behind */
     char name[256];
     pid_t started_by; /* 0: not yet.  Another pid: by a parent, and it is of no use here */
 } drivers[COUNTOF(apis)];
@@ -39,8 +39,8 @@ struct reason {
     char s[400];
 };
 
-static hshm_status
-because(struct reason *reason, hshm_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static hshm_status because(struct reason *reason, hshm_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static hshm_status
 because(struct reason *reason, hshm_status status, const char *format, ...)
@@ -87,8 +87,7 @@ open_library(const struct gpu_api *api, struct driver *driver, struct reason *re
         if (library != NULL)
             return library;
         const char *words = dlerror();
-        (void)because(reason, HSHM_E_DEVICE, "%s: there is no driver: %s", api->title,
-                      words == NULL ? *names : words);
+        (void)because(reason, HSHM_E_DEVICE, "%s: there is no driver: %s", api->title, words == NULL ? *names : words);
     }
     return NULL;
 }
@@ -115,10 +114,11 @@ start_driver(size_t vendor, struct reason *reason)
     if (driver->started_by == life_pid())
         return HSHM_OK;
     if (driver->started_by != 0)
-        return because(reason, HSHM_E_DEVICE,
-                       "%s: this process was forked (from process %d) after its parent had started the driver, which cannot be "
-                       "used in such a child; use the GPU before fork() in neither, or exec in the child",
-                       api->title, (int)driver->started_by);
+        return because(
+            reason, HSHM_E_DEVICE,
+            "%s: this process was forked (from process %d) after its parent had started the driver, which cannot be "
+            "used in such a child; use the GPU before fork() in neither, or exec in the child",
+            api->title, (int)driver->started_by);
     if (driver->library == NULL)
         driver->library = open_library(api, driver, reason);
     if (driver->library == NULL)
@@ -224,8 +224,8 @@ parse_wish(const char *wanted, const char *what, struct wish *ret_wish)
         }
     }
     return fail(HSHM_E_INVAL,
-                "%s: '%.64s' names no GPU; \"cuda\", \"hip\", \"cuda:0\" and \"GPU-\" with the 32 digits of an uuid do", what,
-                wanted);
+                "%s: '%.64s' names no GPU; \"cuda\", \"hip\", \"cuda:0\" and \"GPU-\" with the 32 digits of an uuid do",
+                what, wanted);
 }
 
 /* Does the driver have what it takes? */
@@ -340,10 +340,11 @@ gpu_usable(const struct gpu_device *device, const char *what)
 {
     if (device->pid == life_pid())
         return HSHM_OK;
-    return fail(HSHM_E_DEVICE,
-                "%s: this process was forked after its parent (process %d) had started the %s driver, which cannot be used in "
-                "such a child; exec, and attach there",
-                what, (int)device->pid, device->api->title);
+    return fail(
+        HSHM_E_DEVICE,
+        "%s: this process was forked after its parent (process %d) had started the %s driver, which cannot be used in "
+        "such a child; exec, and attach there",
+        what, (int)device->pid, device->api->title);
 }
 
 static hshm_status
@@ -391,9 +392,9 @@ end(const struct gpu_device *device, const char *what, const struct visit *visit
     return answer.code == 0 ? HSHM_OK : failed(device, what, answer);
 }
 
-#define VISIT(device, what, call)                                   \
-    struct visit visit;                                             \
-    const hshm_status status = begin((device), (what), &visit);     \
+#define VISIT(device, what, call)                               \
+    struct visit visit;                                         \
+    const hshm_status status = begin((device), (what), &visit); \
     return status != HSHM_OK ? status : end((device), (what), &visit, (device)->api->call)
 
 hshm_status
@@ -509,8 +510,7 @@ gpu_unpin(const struct gpu_device *device, const char *what, void *base)
 void
 gpu_describe(const struct gpu_device *device, hshm_gpu_info *ret_info)
 {
-    *ret_info = (hshm_gpu_info){ .vendor = (hshm_gpu_vendor)device->api->vendor,
-                                 .ordinal = (uint32_t)device->ordinal };
+    *ret_info = (hshm_gpu_info){ .vendor = (hshm_gpu_vendor)device->api->vendor, .ordinal = (uint32_t)device->ordinal };
     (void)snprintf(ret_info->uuid, sizeof ret_info->uuid, "%s", gpu_uuid_text(&device->uuid).s);
     device->api->describe(device->ordinal, ret_info->name, sizeof ret_info->name, &ret_info->memory);
 }

@@ -41,8 +41,8 @@ struct gpu_device;
 struct gpu_api {
     enum region_vendor vendor;
     const char *title;
-    const char *prefix;   /* of a wish: "cuda:1"                      */
-    const char *variable; /* of the environment: another library      */
+    const char *prefix;           /* of a wish: "cuda:1"                      */
+    const char *variable;         /* of the environment: another library      */
     const char *const *libraries; /* which are tried, in turn; ends with NULL */
     const struct gpu_symbol *symbols;
     size_t symbol_count;

@@ -22,7 +22,8 @@ enum {
     REGISTER_PORTABLE = 1,
     REGISTER_MAPPED = 2,
     REGISTER_READ_ONLY = 8,
-    LAZY_PEER_SINCE = 60000000, /* hipIpcMemLazyEnablePeerAccess was 0 until HIP 5.7, is 1 since 6.0, and nothing else is taken */
+    LAZY_PEER_SINCE =
+        60000000, /* hipIpcMemLazyEnablePeerAccess was 0 until HIP 5.7, is 1 since 6.0, and nothing else is taken */
     NO_CODE = -1
 };
 
@@ -37,7 +38,7 @@ static const struct gpu_symbol symbols[] = {
 static const char *const libraries[] = { "libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5", "libamdhip64.so",
                                          NULL };
 
-#define LACKS(name)        \
+#define LACKS(name)               \
     if (hip_runtime.name == NULL) \
         return #name;
 
@@ -103,7 +104,7 @@ count_devices(int *ret_count)
 static struct gpu_answer
 device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
 {
-    struct hip_uuid uuid = { { 0 } };
+    hip_uuid uuid = { { 0 } };
     int device = ordinal;
     struct gpu_answer answer = { "hipDeviceGetUuid", 0 };
     if (hip_runtime.hipDeviceGetUuid != NULL && hip_runtime.hipDeviceGet != NULL) {
@@ -186,7 +187,7 @@ free_memory(uint64_t at)
 static struct gpu_answer
 get_handle(uint64_t at, struct gpu_handle *ret_handle)
 {
-    struct hip_ipc_handle handle = { { 0 } };
+    hip_ipc_handle handle = { { 0 } };
     const struct gpu_answer answer = CALL(hipIpcGetMemHandle, &handle, address(at));
     memcpy(ret_handle->bytes, handle.reserved, sizeof ret_handle->bytes);
     return answer;
@@ -195,7 +196,7 @@ get_handle(uint64_t at, struct gpu_handle *ret_handle)
 static struct gpu_answer
 open_handle(const struct gpu_handle *handle, uint64_t *ret_at)
 {
-    struct hip_ipc_handle copy;
+    hip_ipc_handle copy;
     void *at = NULL;
     int version = LAZY_PEER_SINCE;
     memcpy(copy.reserved, handle->bytes, sizeof copy.reserved);

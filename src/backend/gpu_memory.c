@@ -24,7 +24,6 @@
 #include "backend/members.h"
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/failpoint.h"
 #include "sync/fork_guard.h"
 #include "sync/local_lock.h"
 
@@ -171,11 +170,9 @@ describe(struct region *region, const struct gpu_memory *memory, const struct gp
 static void
 use_memory(struct region *region, struct gpu_memory *memory)
 {
-    *region->gpu = (struct region_gpu){ .device = memory->device,
-                                        .begin = region->host_size,
-                                        .end = region->size,
-                                        .at = memory->at,
-                                        .memory = memory };
+    *region->gpu = (struct region_gpu){
+        .device = memory->device, .begin = region->host_size, .end = region->size, .at = memory->at, .memory = memory
+    };
 }
 
 /* Memory, its handle, and the lock that says that we live; in this order they are undone, too. */
@@ -222,7 +219,6 @@ gpu_memory_make(const char *wanted, struct region *region)
         sentence_restore(&kept);
         return status;
     }
-    FAILPOINT("gpu.memory_made");
     local_lock_take(&lock);
     list_memory(memory);
     local_lock_give(&lock);
@@ -242,10 +238,11 @@ owner_lives(struct region *region)
 static hshm_status
 owner_is_dead(const char *what, const struct region_device *part)
 {
-    return fail(HSHM_E_DAMAGED,
-                "%s: the process that owned its device memory (pid %u) is dead, and the bytes of all blocks are gone with it; "
-                "remove it (hshm_backend_remove), or create it anew with HSHM_REPLACE_DEAD",
-                what, part->owner_pid);
+    return fail(
+        HSHM_E_DAMAGED,
+        "%s: the process that owned its device memory (pid %u) is dead, and the bytes of all blocks are gone with it; "
+        "remove it (hshm_backend_remove), or create it anew with HSHM_REPLACE_DEAD",
+        what, part->owner_pid);
 }
 
 /* The description, each word of it read once, and checked. */
@@ -273,8 +270,9 @@ map_memory(const struct region_device *part, struct gpu_memory *memory, const ch
         status = gpu_open_handle(&memory->device, what, &handle, &memory->at);
     if (status != HSHM_OK || memory->at % part->alignment == 0)
         return status;
-    status = fail(HSHM_E_DEVICE, "%s: the driver maps its memory at 0x%llx here, which is no multiple of %u as at its owner's",
-                  what, (unsigned long long)memory->at, part->alignment);
+    status = fail(HSHM_E_DEVICE,
+                  "%s: the driver maps its memory at 0x%llx here, which is no multiple of %u as at its owner's", what,
+                  (unsigned long long)memory->at, part->alignment);
     const struct sentence kept = sentence_keep();
     (void)gpu_close_handle(&memory->device, what, memory->at);
     sentence_restore(&kept);

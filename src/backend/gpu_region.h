@@ -11,10 +11,10 @@ struct gpu_memory; /* gpu_memory.c */
 
 /* Local: one for each region of a GPU kind. */
 struct region_gpu {
-    struct gpu_device device; /* no api: there is none, and `status` and `reason` say why        */
-    uint64_t begin, end;      /* offsets in the region, of what is on the device                 */
-    uint64_t at;              /* the device's address of `begin`                                 */
-    bool pinned;              /* GPU_SHM_MMAP: registered by us, and to be unregistered          */
+    struct gpu_device device;  /* no api: there is none, and `status` and `reason` say why        */
+    uint64_t begin, end;       /* offsets in the region, of what is on the device                 */
+    uint64_t at;               /* the device's address of `begin`                                 */
+    bool pinned;               /* GPU_SHM_MMAP: registered by us, and to be unregistered          */
     struct gpu_memory *memory; /* GPU_MALLOC                                                     */
     hshm_status status;
     char reason[480];

@@ -232,9 +232,10 @@ hshm_status
 region_check_device(const struct region_device *copy, uint64_t size, const char *name)
 {
     if (copy->checksum != region_checksum_of_device(copy))
-        return fail(HSHM_E_CORRUPT,
-                    "%s is damaged: the checksum over its device memory's description is wrong; do not use it, remove it",
-                    name);
+        return fail(
+            HSHM_E_CORRUPT,
+            "%s is damaged: the checksum over its device memory's description is wrong; do not use it, remove it",
+            name);
     if (copy->size != size)
         return corrupt(name, "the size of its device memory", copy->size, size);
     if (copy->vendor != VENDOR_CUDA && copy->vendor != VENDOR_HIP)

@@ -173,8 +173,8 @@ check_min_block(const struct region *region, const struct allocator_ops *ops, si
         return HSHM_OK;
     if (!(ops->needs & TAKES_MIN_BLOCK))
         return fail(HSHM_E_NOTSUP,
-                    "a %s heap has no smallest block that could be chosen: min_block is %zu, not 0 or %" PRIu32, ops->title,
-                    min_block, least);
+                    "a %s heap has no smallest block that could be chosen: min_block is %zu, not 0 or %" PRIu32,
+                    ops->title, min_block, least);
     if (!is_power_of_two(min_block) || min_block < least || min_block > REGION_MIN_BLOCK_MAX)
         return fail(HSHM_E_INVAL, "min_block is %zu; it must be a power of two from %" PRIu32 " to %d%s", min_block,
                     least, REGION_MIN_BLOCK_MAX, least == GRANULE ? "" : " in a GPU's memory");
@@ -214,8 +214,8 @@ prepare_control(struct region *region, const struct heap_layout *layout)
 {
     const uint64_t heap_off = region_heap_off(region->slot_count);
     if (is_on_device(region)) {
-        const uint64_t end = layout->custom_size != 0 ? layout->custom_off + layout->custom_size
-                                                      : layout->root_off + layout->root_size;
+        const uint64_t end =
+            layout->custom_size != 0 ? layout->custom_off + layout->custom_size : layout->root_off + layout->root_size;
         return region->ops->promise(region, heap_off, end - heap_off);
     }
     if (!region->zeroed)

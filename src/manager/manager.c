@@ -160,8 +160,10 @@ copy_backend_options(const hshm_backend_options *given, hshm_backend_options *re
         return HSHM_OK;
     const hshm_status status =
         check_struct_size("hshm_backend_options", given->struct_size, offsetof(hshm_backend_options, gpu));
+    /* Callers of an older header have a shorter struct; what it lacks has its default. */
     if (status == HSHM_OK)
-        memcpy(ret_options, given, given->struct_size < sizeof *given ? given->struct_size : sizeof *given);
+        memcpy(ret_options, given,
+               given->struct_size < sizeof *given ? offsetof(hshm_backend_options, gpu) : sizeof *given);
     return status;
 }
 
@@ -273,7 +275,8 @@ hshm_backend_attach(hshm_manager *manager, hshm_backend_kind kind, const char *u
             check_struct_size("hshm_attach_options", options->struct_size, offsetof(hshm_attach_options, gpu));
         if (status != HSHM_OK)
             return status;
-        memcpy(&wanted, options, options->struct_size < sizeof wanted ? options->struct_size : sizeof wanted);
+        memcpy(&wanted, options,
+               options->struct_size < sizeof wanted ? offsetof(hshm_attach_options, gpu) : sizeof wanted);
     }
     hshm_backend *backend = NULL;
     struct wait wait = wait_begin(wanted.timeout_ms);
@@ -500,11 +503,12 @@ hshm_resolve(hshm_manager *manager, hshm_shm_ptr pointer, void **ret_addr)
     } else {
         void *addr = hshm_to_addr(backend->allocator, pointer.off);
         if (heap_is_out_of_reach(backend->allocator, addr))
-            status = fail(HSHM_E_NOTSUP,
-                          "offset %" PRIu64 " of the heap %" PRIu32 ".%" PRIu32 " lies in device memory, which no processor "
-                          "can touch; hshm_to_addr() gives an address for calls of this library, hshm_device_ptr() one "
-                          "for kernels",
-                          pointer.off, pointer.allocator.major, pointer.allocator.minor);
+            status =
+                fail(HSHM_E_NOTSUP,
+                     "offset %" PRIu64 " of the heap %" PRIu32 ".%" PRIu32 " lies in device memory, which no processor "
+                     "can touch; hshm_to_addr() gives an address for calls of this library, hshm_device_ptr() one "
+                     "for kernels",
+                     pointer.off, pointer.allocator.major, pointer.allocator.minor);
         else if (heap_owns(backend->allocator, addr))
             *ret_addr = addr;
         else

@@ -17,8 +17,8 @@
     {                                                                                                  \
         title, HSHM_BACKEND_##backend, HSHM_ALLOCATOR_##allocator, NULL, HSHM_E_##status, false, words \
     }
-#define GPU(title, backend, allocator, device)                                                    \
-    {                                                                                             \
+#define GPU(title, backend, allocator, device)                                                     \
+    {                                                                                              \
         title, HSHM_BACKEND_GPU_##backend, HSHM_ALLOCATOR_##allocator, device, HSHM_OK, true, NULL \
     }
 
@@ -84,7 +84,8 @@ map_memfd(int memfd, size_t size)
 void
 stage_prepare(struct stage *stage, const struct row *row, size_t size)
 {
-    *stage = (struct stage){ .row = row, .size = row_size(row, size), .memfd = -1, .options = HSHM_BACKEND_OPTIONS_INIT };
+    *stage =
+        (struct stage){ .row = row, .size = row_size(row, size), .memfd = -1, .options = HSHM_BACKEND_OPTIONS_INIT };
     switch (row->backend) {
     case HSHM_BACKEND_POSIX_SHM_MMAP:
     case HSHM_BACKEND_GPU_SHM_MMAP:

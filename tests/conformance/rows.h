@@ -14,9 +14,9 @@ struct row {
     hshm_backend_kind backend;
     hshm_allocator_kind allocator;
     const char *device; /* GPU kinds: hshm_backend_options.gpu_device                  */
-    hshm_status made;  /* what creating answers: HSHM_OK, HSHM_E_NOTSUP, HSHM_E_DEVICE */
-    bool shared;       /* others can attach                                            */
-    const char *words; /* where it is refused: part of the sentence                    */
+    hshm_status made;   /* what creating answers: HSHM_OK, HSHM_E_NOTSUP, HSHM_E_DEVICE */
+    bool shared;        /* others can attach                                            */
+    const char *words;  /* where it is refused: part of the sentence                    */
 };
 
 /* Blocks that no processor can touch. */

@@ -58,7 +58,8 @@ main(void)
         };
     }
     /* Also on a machine that has one: no library is there. */
-    if (setenv("HSHM_CUDA_LIB", "/nowhere/libcuda.so.1", 1) != 0 || setenv("HSHM_HIP_LIB", "/nowhere/libamdhip64.so", 1) != 0)
+    if (setenv("HSHM_CUDA_LIB", "/nowhere/libcuda.so.1", 1) != 0 ||
+        setenv("HSHM_HIP_LIB", "/nowhere/libamdhip64.so", 1) != 0)
         return 1;
     const int failed = count == 0 ? 1 : _cmocka_run_group_tests("refused", tests, count, NULL, NULL);
     free(tests);

@@ -467,7 +467,8 @@ crash_all_calls(hshm_allocator_kind kind, size_t images)
     run->kind = kind;
     run->seed = run->random = test_seed();
     for (size_t i = 0; i < PLACES; i++)
-        run->judges[i] = judge_start(places[i].backend, file_size_of(places[i].backend, places[i].size), next_random(&run->random));
+        run->judges[i] =
+            judge_start(places[i].backend, file_size_of(places[i].backend, places[i].size), next_random(&run->random));
     if (kind == HSHM_ALLOCATOR_THREAD_LOCAL)
         sweep(run, PLACE_LARGE, true);
     for (unsigned i = 0; run->seen.count < wanted && run->failures < FAILURES_MAX; i++) {

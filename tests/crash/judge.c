@@ -121,7 +121,8 @@ find_subject(hshm_allocator *heap, struct seen *seen, const struct ledger *ledge
     if (found && !is_whole(heap, hshm_to_addr(heap, subject->off), subject, kept))
         fail_msg("the block of the call was written to");
     for (size_t i = 0; i < seen->count && !found && ledger->keeps != 0; i++)
-        found = !seen->known[i] && seen->sizes[i] >= kept && is_whole(heap, hshm_to_addr(heap, seen->offs[i]), subject, kept);
+        found = !seen->known[i] && seen->sizes[i] >= kept &&
+                is_whole(heap, hshm_to_addr(heap, seen->offs[i]), subject, kept);
     if (!found && ledger->keeps != 0)
         fail_msg("the block of the call is lost");
 }

@@ -90,11 +90,11 @@ a_device_s_memory_is_described_as_written(void **state)
 {
     (void)state;
     static const struct field fields[] = {
-        FIELD(region_device, vendor, 0, 4),       FIELD(region_device, alignment, 4, 4),
-        FIELD(region_device, size, 8, 8),         FIELD(region_device, uuid, 16, 16),
-        FIELD(region_device, handle, 32, 64),     FIELD(region_device, owner_pid, 96, 4),
-        FIELD(region_device, reserved0, 100, 4),  FIELD(region_device, owner_namespace, 104, 8),
-        FIELD(region_device, boot_id, 112, 16),   FIELD(region_device, reserved1, 128, 120),
+        FIELD(region_device, vendor, 0, 4),      FIELD(region_device, alignment, 4, 4),
+        FIELD(region_device, size, 8, 8),        FIELD(region_device, uuid, 16, 16),
+        FIELD(region_device, handle, 32, 64),    FIELD(region_device, owner_pid, 96, 4),
+        FIELD(region_device, reserved0, 100, 4), FIELD(region_device, owner_namespace, 104, 8),
+        FIELD(region_device, boot_id, 112, 16),  FIELD(region_device, reserved1, 128, 120),
         FIELD(region_device, checksum, 248, 8),
     };
     assert_layout("region_device", sizeof(struct region_device), fields, COUNTOF(fields), 256);

@@ -195,6 +195,15 @@ used_of(int device)
     return used;
 }
 
+uint64_t
+standin_used(int device)
+{
+    (void)pthread_mutex_lock(&mutex);
+    const uint64_t used = used_of(device);
+    (void)pthread_mutex_unlock(&mutex);
+    return used;
+}
+
 int
 standin_allocate(int device, size_t size, uint64_t *ret_at)
 {

@@ -25,8 +25,8 @@
 /* What is not given back yet, in this process. */
 struct standin_counts {
     uint32_t allocations, mappings, registrations, contexts, pushed;
-    uint64_t bytes; /* of allocations */
-    uint64_t calls; /* since standin_fail() */
+    uint64_t bytes;  /* of allocations */
+    uint64_t calls;  /* since standin_fail() */
     char failed[64]; /* the call that was made to fail; empty: none was */
 };
 void standin_counts(struct standin_counts *ret_counts);
@@ -59,6 +59,7 @@ int standin_devices(void);
 int standin_identity(int ordinal);
 uint64_t standin_device_memory(void);
 
+uint64_t standin_used(int device);
 int standin_allocate(int device, size_t size, uint64_t *ret_at);
 int standin_free(uint64_t at);
 int standin_export(uint64_t at, char handle[64]);

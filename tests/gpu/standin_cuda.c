@@ -7,15 +7,15 @@
 #include <string.h>
 
 #define EXPORTED __attribute__((visibility("default")))
-#define ENTER(needs_start)                                              \
+#define ENTER(needs_start)                                      \
     const int refused = standin_enter(__func__, (needs_start)); \
-    if (refused != 0)                                                   \
+    if (refused != 0)                                           \
     return refused
 /* And a context must be current. */
-#define ENTER_CONTEXT                                             \
-    ENTER(true);                                                  \
+#define ENTER_CONTEXT                                               \
+    ENTER(true);                                                    \
     struct context *context = depth == 0 ? NULL : stack[depth - 1]; \
-    if (context == NULL || context->retained == 0)                \
+    if (context == NULL || context->retained == 0)                  \
     return STANDIN_NO_CONTEXT
 
 enum { DEPTH_MAX = 64, LAZY_ENABLE_PEER = 1, FLAGS_KNOWN = 15 };
@@ -194,12 +194,9 @@ cuGetErrorName(int error, const char **name)
         int code;
         const char *name;
     } names[] = {
-        { STANDIN_INVALID, "CUDA_ERROR_INVALID_VALUE" },
-        { STANDIN_NO_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY" },
-        { STANDIN_NOT_STARTED, "CUDA_ERROR_NOT_INITIALIZED" },
-        { STANDIN_NO_DEVICE, "CUDA_ERROR_NO_DEVICE" },
-        { STANDIN_NO_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT" },
-        { 999, "CUDA_ERROR_UNKNOWN" },
+        { STANDIN_INVALID, "CUDA_ERROR_INVALID_VALUE" },       { STANDIN_NO_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY" },
+        { STANDIN_NOT_STARTED, "CUDA_ERROR_NOT_INITIALIZED" }, { STANDIN_NO_DEVICE, "CUDA_ERROR_NO_DEVICE" },
+        { STANDIN_NO_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT" },  { 999, "CUDA_ERROR_UNKNOWN" },
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         *name = names[i].name;
@@ -228,6 +225,16 @@ cuMemAlloc_v2(unsigned long long *at, size_t size)
     const int code = standin_allocate(standin_identity(context->device), size, &got);
     *at = got;
     return code;
+}
+
+EXPORTED int cuMemGetInfo_v2(size_t *left, size_t *all);
+EXPORTED int
+cuMemGetInfo_v2(size_t *left, size_t *all)
+{
+    ENTER_CONTEXT;
+    *all = standin_device_memory();
+    *left = *all - standin_used(standin_identity(context->device));
+    return 0;
 }
 
 EXPORTED int cuMemFree_v2(unsigned long long at);

@@ -34,7 +34,7 @@ struct plan {
         char sentence[512], failed[64];
         uint64_t calls;
         uint32_t held;
-    } *outcome; /* shared with the test */
+    } * outcome; /* shared with the test */
 };
 
 /* Keep the first failure. */
@@ -93,8 +93,8 @@ follow(void *arg)
     if (status == HSHM_OK && plan->attaches)
         assert_ok(hshm_allocator_get(NULL, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_ANY, &heap));
     else if (status == HSHM_OK)
-        assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_THREAD_LOCAL, 0, NULL,
-                                        &heap));
+        assert_ok(
+            hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_THREAD_LOCAL, 0, NULL, &heap));
     if (status == HSHM_OK) {
         note(plan, hshm_backend_gpu(backend, &info));
         use_heap(plan, heap);
@@ -121,8 +121,8 @@ run_plan(struct plan *plan)
     const struct footprint before = footprint_take();
     const int ended = child_run(follow, plan);
     if (ended != 0)
-        fail_msg("%s, kind %d: call %u (%s) says %d: the child ended with %d; %s", vendor_name(plan->vendor), (int)plan->kind,
-                 plan->nth, outcome->failed, plan->code, ended, outcome->sentence);
+        fail_msg("%s, kind %d: call %u (%s) says %d: the child ended with %d; %s", vendor_name(plan->vendor),
+                 (int)plan->kind, plan->nth, outcome->failed, plan->code, ended, outcome->sentence);
     assert_int_equal(footprint_take().names, before.names); /* no name, no unseen file */
     return outcome;
 }
@@ -150,16 +150,26 @@ is_one_of(const char *call, const char *const *list)
 }
 
 /* What is only for people, or has another way. */
-static const char *const harmless[] = { "cuDeviceGetName",      "cuDeviceTotalMem_v2", "cuCtxGetCurrent",
-                                        "cuCtxGetDevice",       "hipDeviceGetName",    "hipDeviceTotalMem",
-                                        "hipRuntimeGetVersion", "hipGetDevice",        "hipDeviceGet", NULL };
+static const char *const harmless[] = {
+    "cuDeviceGetName",   "cuDeviceTotalMem_v2",  "cuCtxGetCurrent", "cuCtxGetDevice", "hipDeviceGetName",
+    "hipDeviceTotalMem", "hipRuntimeGetVersion", "hipGetDevice",    "hipDeviceGet",   NULL
+};
 /* Of describing, not of opening. */
 static const char *const perhaps_harmless[] = { "cuDeviceGet", NULL };
 /* What a driver does not take back stays its own. */
-static const char *const releasing[] = { "cuMemFree_v2", "cuDevicePrimaryCtxRelease_v2", "cuCtxPopCurrent_v2",
-                                         "cuIpcCloseMemHandle", "cuMemHostUnregister", "hipFree", "hipIpcCloseMemHandle",
-                                         "hipHostUnregister", "hipSetDevice", "cuDeviceGet", "cuCtxPushCurrent_v2",
-                                         "hipGetDevice", NULL };
+static const char *const releasing[] = { "cuMemFree_v2",
+                                         "cuDevicePrimaryCtxRelease_v2",
+                                         "cuCtxPopCurrent_v2",
+                                         "cuIpcCloseMemHandle",
+                                         "cuMemHostUnregister",
+                                         "hipFree",
+                                         "hipIpcCloseMemHandle",
+                                         "hipHostUnregister",
+                                         "hipSetDevice",
+                                         "cuDeviceGet",
+                                         "cuCtxPushCurrent_v2",
+                                         "hipGetDevice",
+                                         NULL };
 /* In whatever call, a driver that cannot be started, or has no devices to count, is no device. */
 static const char *const starting[] = { "cuInit", "cuDeviceGetCount", "hipInit", "hipGetDeviceCount", NULL };
 
@@ -175,11 +185,11 @@ judge(const struct plan *plan, const struct outcome *outcome)
     char code[16];
     (void)snprintf(code, sizeof code, "said %d", plan->code);
     if (outcome->status != wanted || strstr(outcome->sentence, call) == NULL || strstr(outcome->sentence, code) == NULL)
-        fail_msg("%s, kind %d: %s says %d: %s, not %s: %s", vendor_name(plan->vendor), (int)plan->kind, call, plan->code,
-                 hshm_status_name(outcome->status), hshm_status_name(wanted), outcome->sentence);
+        fail_msg("%s, kind %d: %s says %d: %s, not %s: %s", vendor_name(plan->vendor), (int)plan->kind, call,
+                 plan->code, hshm_status_name(outcome->status), hshm_status_name(wanted), outcome->sentence);
     if (outcome->held != 0 && !is_one_of(call, releasing))
-        fail_msg("%s, kind %d: %s (call %u) says %d: %u things are left", vendor_name(plan->vendor), (int)plan->kind, call,
-                 plan->nth, plan->code, outcome->held);
+        fail_msg("%s, kind %d: %s (call %u) says %d: %u things are left", vendor_name(plan->vendor), (int)plan->kind,
+                 call, plan->nth, plan->code, outcome->held);
 }
 
 static const int codes[] = { 1, 2, 3, 100, 201, 304, 400, 700, 800, 801, 999 };
@@ -220,10 +230,10 @@ each_function_fails_always(void **state)
     (void)state;
     static const char *const names[VENDORS][16] = {
         { "cuInit", "cuDeviceGetCount", "cuDeviceGetUuid_v2", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2",
-          "cuMemAlloc_v2", "cuIpcGetMemHandle", "cuMemcpyHtoD_v2", "cuMemcpyDtoH_v2", "cuMemcpyDtoD_v2", "cuMemsetD8_v2",
-          "cuCtxSynchronize", "cuMemFree_v2", "cuDevicePrimaryCtxRelease_v2", NULL },
-        { "hipInit", "hipGetDeviceCount", "hipDeviceGetUuid", "hipMalloc", "hipIpcGetMemHandle", "hipMemcpy", "hipMemset",
-          "hipDeviceSynchronize", "hipFree", NULL },
+          "cuMemAlloc_v2", "cuIpcGetMemHandle", "cuMemcpyHtoD_v2", "cuMemcpyDtoH_v2", "cuMemcpyDtoD_v2",
+          "cuMemsetD8_v2", "cuCtxSynchronize", "cuMemFree_v2", "cuDevicePrimaryCtxRelease_v2", NULL },
+        { "hipInit", "hipGetDeviceCount", "hipDeviceGetUuid", "hipMalloc", "hipIpcGetMemHandle", "hipMemcpy",
+          "hipMemset", "hipDeviceSynchronize", "hipFree", NULL },
     };
     for (enum vendor vendor = CUDA; vendor < VENDORS; vendor++) {
         use_standin(vendor);
@@ -271,8 +281,8 @@ each_call_of_an_attacher_fails_once(void **state)
         use_standin(vendor);
         const pid_t child = child_start(own_heap, owner);
         step_wait(&owner->ready, 1);
-        fail_each_call((struct plan){
-            .vendor = vendor, .kind = HSHM_BACKEND_GPU_MALLOC, .name = owner->name, .attaches = true });
+        fail_each_call(
+            (struct plan){ .vendor = vendor, .kind = HSHM_BACKEND_GPU_MALLOC, .name = owner->name, .attaches = true });
         step_reach(&owner->over);
         assert_int_equal(child_wait(child), 0);
     }
@@ -306,13 +316,32 @@ struct lack {
     bool needed;
 };
 
-static const char *const for_memory[] = {
-    "cuMemAlloc_v2",   "cuMemFree_v2",   "cuIpcGetMemHandle",  "cuIpcOpenMemHandle_v2", "cuIpcCloseMemHandle",
-    "cuMemcpyHtoD_v2", "cuMemcpyDtoH_v2", "cuMemcpyDtoD_v2",   "cuMemsetD8_v2",         "cuCtxSynchronize",
-    "hipMalloc",       "hipFree",        "hipIpcGetMemHandle", "hipIpcOpenMemHandle",   "hipIpcCloseMemHandle",
-    "hipMemcpy",       "hipMemset",      "hipDeviceSynchronize", NULL };
-static const char *const for_pinning[] = { "cuMemHostRegister_v2", "cuMemHostUnregister", "cuMemHostGetDevicePointer_v2",
-                                           "hipHostRegister",      "hipHostUnregister",   "hipHostGetDevicePointer", NULL };
+static const char *const for_memory[] = { "cuMemAlloc_v2",
+                                          "cuMemFree_v2",
+                                          "cuIpcGetMemHandle",
+                                          "cuIpcOpenMemHandle_v2",
+                                          "cuIpcCloseMemHandle",
+                                          "cuMemcpyHtoD_v2",
+                                          "cuMemcpyDtoH_v2",
+                                          "cuMemcpyDtoD_v2",
+                                          "cuMemsetD8_v2",
+                                          "cuCtxSynchronize",
+                                          "hipMalloc",
+                                          "hipFree",
+                                          "hipIpcGetMemHandle",
+                                          "hipIpcOpenMemHandle",
+                                          "hipIpcCloseMemHandle",
+                                          "hipMemcpy",
+                                          "hipMemset",
+                                          "hipDeviceSynchronize",
+                                          NULL };
+static const char *const for_pinning[] = { "cuMemHostRegister_v2",
+                                           "cuMemHostUnregister",
+                                           "cuMemHostGetDevicePointer_v2",
+                                           "hipHostRegister",
+                                           "hipHostUnregister",
+                                           "hipHostGetDevicePointer",
+                                           NULL };
 
 static int
 create_without(void *arg)
@@ -430,9 +459,9 @@ pick_devices(void *arg)
         hshm_gpu_vendor vendor;
         uint32_t ordinal;
     } wishes[] = {
-        { NULL, HSHM_GPU_CUDA, 0 },   { "cuda", HSHM_GPU_CUDA, 0 }, { "hip", HSHM_GPU_HIP, 0 },
-        { "hip:1", HSHM_GPU_HIP, 1 }, { "cuda:1", HSHM_GPU_CUDA, 1 },
-        { "GPU-30303030-3030-3030-3030-303030306131", HSHM_GPU_HIP, 1 },
+        { NULL, HSHM_GPU_CUDA, 0 },     { "cuda", HSHM_GPU_CUDA, 0 },
+        { "hip", HSHM_GPU_HIP, 0 },     { "hip:1", HSHM_GPU_HIP, 1 },
+        { "cuda:1", HSHM_GPU_CUDA, 1 }, { "GPU-30303030-3030-3030-3030-303030306131", HSHM_GPU_HIP, 1 },
     };
     hshm_gpu_info infos[8];
     size_t count = 0;

@@ -219,8 +219,8 @@ test_alignments(void **state)
 static void
 control_is_little(const struct scene *scene)
 {
-    static const size_t sizes[] = { (size_t)2 << 20, (size_t)3 << 20, (size_t)16 << 20, (size_t)64 << 20,
-                                    (size_t)256 << 20, (size_t)1 << 30 };
+    static const size_t sizes[] = { (size_t)2 << 20,  (size_t)3 << 20,   (size_t)16 << 20,
+                                    (size_t)64 << 20, (size_t)256 << 20, (size_t)1 << 30 };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         hshm_allocator *heap = device_heap(scene, sizes[i], 0);
         const hshm_stats stats = { .struct_size = sizeof stats };
@@ -230,8 +230,9 @@ control_is_little(const struct scene *scene)
         if (got.data_bytes < sizes[i] || control * 200 > got.data_bytes)
             fail_msg("%zu bytes: %llu for blocks, %llu of control data", sizes[i], (unsigned long long)got.data_bytes,
                      (unsigned long long)control);
-        print_message("%s %d: %5zu MiB, control data %.3f %%, committed on the host %.3f %%\n", vendor_name(scene->vendor),
-                      (int)scene->kind, sizes[i] >> 20, 100.0 * (double)control / (double)got.data_bytes,
+        print_message("%s %d: %5zu MiB, control data %.3f %%, committed on the host %.3f %%\n",
+                      vendor_name(scene->vendor), (int)scene->kind, sizes[i] >> 20,
+                      100.0 * (double)control / (double)got.data_bytes,
                       100.0 * (double)(got.committed - got.data_bytes) / (double)got.data_bytes);
         void *all = hshm_malloc(heap, sizes[i]);
         assert_non_null(all);
@@ -271,8 +272,9 @@ options_and_errors(const struct scene *scene)
     assert_ok(hshm_backend_destroy(NULL, 1));
 
     /* More than there is. */
-    assert_status(hshm_backend_create(NULL, 1, HSHM_BACKEND_GPU_MALLOC, (size_t)64 << 30, test_name("much"), NULL, NULL),
-                  HSHM_E_NOSPC);
+    assert_status(
+        hshm_backend_create(NULL, 1, HSHM_BACKEND_GPU_MALLOC, (size_t)64 << 30, test_name("much"), NULL, NULL),
+        HSHM_E_NOSPC);
     assert_sentence(scene->vendor == CUDA ? "CUDA_ERROR_OUT_OF_MEMORY" : "hipErrorOutOfMemory");
     /* Which device. */
     char uuid[48];
@@ -395,10 +397,14 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks_in_device_memory), cmocka_unit_test(test_zeros_and_fills),
-        cmocka_unit_test(test_host_access_is_refused),  cmocka_unit_test(test_names_and_slots),
-        cmocka_unit_test(test_alignments),              cmocka_unit_test(test_control_data_is_little),
-        cmocka_unit_test(test_options_and_errors),      cmocka_unit_test(test_registered_memory),
+        cmocka_unit_test(test_blocks_in_device_memory),
+        cmocka_unit_test(test_zeros_and_fills),
+        cmocka_unit_test(test_host_access_is_refused),
+        cmocka_unit_test(test_names_and_slots),
+        cmocka_unit_test(test_alignments),
+        cmocka_unit_test(test_control_data_is_little),
+        cmocka_unit_test(test_options_and_errors),
+        cmocka_unit_test(test_registered_memory),
         cmocka_unit_test(test_host_heaps_have_copies_and_no_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -162,8 +162,9 @@ destroy_early(void *arg)
     step_wait(&play->steps[3], 1); /* it has left, or died */
     assert_status(hshm_backend_detach(NULL, 1), HSHM_E_NOTFOUND);
     /* Any such call frees it. */
-    assert_status(hshm_backend_create(NULL, 2, HSHM_BACKEND_GPU_MALLOC, (size_t)64 << 30, test_name("next"), NULL, NULL),
-                  HSHM_E_NOSPC);
+    assert_status(
+        hshm_backend_create(NULL, 2, HSHM_BACKEND_GPU_MALLOC, (size_t)64 << 30, test_name("next"), NULL, NULL),
+        HSHM_E_NOSPC);
     assert_nothing_held(play->vendor);
     return 0;
 }

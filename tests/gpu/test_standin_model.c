@@ -198,8 +198,9 @@ run_model(enum vendor vendor, hshm_allocator_kind kind)
         children[i] = child_start(take_part, model);
     for (size_t i = 0; i < PROCESSES; i++)
         assert_int_equal(child_wait(children[i]), 0);
-    print_message("%s, allocator %d: %llu operations of %d processes, %llu blocks read back whole\n", vendor_name(vendor),
-                  (int)kind, (unsigned long long)model->operations, PROCESSES, (unsigned long long)model->checked);
+    print_message("%s, allocator %d: %llu operations of %d processes, %llu blocks read back whole\n",
+                  vendor_name(vendor), (int)kind, (unsigned long long)model->operations, PROCESSES,
+                  (unsigned long long)model->checked);
 }
 
 static void
