@@ -81,13 +81,15 @@ unlist_memory(const struct gpu_memory *memory)
     }
 }
 
-/* A new entry, with a descriptor of its own where the owner has to ask later. */
-static hshm_status
-new_memory(struct region *region, bool is_owner, struct gpu_memory **ret_memory)
+/* A new entry, with a descriptor of its own where the owner has to ask later.  NULL, and a sentence: HSHM_E_NOSPC. */
+static struct gpu_memory *
+new_memory(struct region *region, bool is_owner)
 {
     struct gpu_memory *memory = calloc(1, sizeof *memory);
-    if (memory == NULL)
-        return fail(HSHM_E_NOSPC, "no memory for what %s has of a GPU", region_name(region).s);
+    if (memory == NULL) {
+        (void)fail(HSHM_E_NOSPC, "no memory for what %s has of a GPU", region_name(region).s);
+        return NULL;
+    }
     memory->users = 1;
     memory->is_owner = is_owner;
     memory->file = (struct region){ .ops = region->ops,
@@ -98,15 +100,12 @@ new_memory(struct region *region, bool is_owner, struct gpu_memory **ret_memory)
                                     .inode = region->inode };
     if (memory->file.url != NULL && is_owner)
         memory->file.fd = file_above_stdio(region_reopen(region, O_RDWR));
-    if (memory->file.url != NULL && (!is_owner || memory->file.fd >= 0)) {
-        *ret_memory = memory;
-        return HSHM_OK;
-    }
-    const hshm_status status =
-        fail(HSHM_E_NOSPC, "cannot keep %s open for its device memory: %s", region_name(region).s, errno_text(errno));
+    if (memory->file.url != NULL && (!is_owner || memory->file.fd >= 0))
+        return memory;
+    (void)fail(HSHM_E_NOSPC, "cannot keep %s open for its device memory: %s", region_name(region).s, errno_text(errno));
     free(memory->file.url);
     free(memory);
-    return status;
+    return NULL;
 }
 
 /* The entry ends, and the device is let go of; not the memory itself. */
@@ -119,6 +118,15 @@ end_memory(struct gpu_memory *memory, const char *what)
     free(memory->file.url);
     free(memory);
     return status;
+}
+
+/* What a failed step leaves: nothing, and its sentence. */
+static void
+drop_memory(struct gpu_memory *memory, const char *what)
+{
+    const struct sentence kept = sentence_keep();
+    (void)end_memory(memory, what);
+    sentence_restore(&kept);
 }
 
 /* ---- the owner ---- */
@@ -206,17 +214,14 @@ hshm_status
 gpu_memory_make(const char *wanted, struct region *region)
 {
     const struct gpu_what what = gpu_what("create", region);
-    struct gpu_memory *memory = NULL;
-    hshm_status status = new_memory(region, true, &memory);
-    if (status != HSHM_OK)
-        return status;
-    status = gpu_open(wanted, GPU_FOR_MEMORY, what.s, &memory->device);
+    struct gpu_memory *memory = new_memory(region, true);
+    if (memory == NULL)
+        return HSHM_E_NOSPC;
+    hshm_status status = gpu_open(wanted, GPU_FOR_MEMORY, what.s, &memory->device);
     if (status == HSHM_OK)
         status = obtain(region, memory, what.s);
     if (status != HSHM_OK) {
-        const struct sentence kept = sentence_keep();
-        (void)end_memory(memory, what.s);
-        sentence_restore(&kept);
+        drop_memory(memory, what.s);
         return status;
     }
     local_lock_take(&lock);
@@ -279,48 +284,45 @@ map_memory(const struct region_device *part, struct gpu_memory *memory, const ch
     return status;
 }
 
-/* Under the lock: no other thread of this process maps it at the same time. */
-static hshm_status
-join_locked(struct region *region, const struct region_device *part, const char *what, struct gpu_memory **ret_memory)
+/* Under the lock: no other thread of this process maps it at the same time.  NULL, and status and sentence. */
+static struct gpu_memory *
+join_locked(struct region *region, const struct region_device *part, const char *what)
 {
     struct gpu_memory *memory = find_memory(region);
     if (memory != NULL) {
         memory->users++;
-        *ret_memory = memory;
-        return HSHM_OK;
+        return memory;
     }
-    if (!owner_lives(region))
-        return owner_is_dead(what, part);
-    hshm_status status = new_memory(region, false, &memory);
-    if (status != HSHM_OK)
-        return status;
-    status = map_memory(part, memory, what);
-    if (status != HSHM_OK) {
-        const struct sentence kept = sentence_keep();
-        (void)end_memory(memory, what);
-        sentence_restore(&kept);
-        return status;
+    if (!owner_lives(region)) {
+        (void)owner_is_dead(what, part);
+        return NULL;
+    }
+    memory = new_memory(region, false);
+    if (memory == NULL)
+        return NULL;
+    if (map_memory(part, memory, what) != HSHM_OK) {
+        drop_memory(memory, what);
+        return NULL;
     }
     list_memory(memory);
-    *ret_memory = memory;
-    return HSHM_OK;
+    return memory;
 }
 
 hshm_status
 gpu_memory_join(struct region *region)
 {
     const struct gpu_what what = gpu_what("attach to", region);
-    struct gpu_memory *memory = NULL;
     struct region_device part;
-    hshm_status status = read_part(region, &part);
+    const hshm_status status = read_part(region, &part);
     if (status != HSHM_OK)
         return status;
     local_lock_take(&lock);
-    status = join_locked(region, &part, what.s, &memory);
+    struct gpu_memory *memory = join_locked(region, &part, what.s);
     local_lock_give(&lock);
-    if (status == HSHM_OK)
-        use_memory(region, memory);
-    return status;
+    if (memory == NULL)
+        return hshm_last_status();
+    use_memory(region, memory);
+    return HSHM_OK;
 }
 
 hshm_status
