@@ -248,6 +248,34 @@ test_control_data_is_little(void **state)
     on_all(control_is_little);
 }
 
+/* The same by arithmetic, for cards and machines that are not here: up to 192 GiB, and 256 processors. */
+static void
+test_control_data_is_little_on_large_machines(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const struct allocator_ops *ops = allocator_find(kinds[i]);
+        for (uint64_t size = 2 << 20; size <= (uint64_t)192 << 30;
+             size += size / 2 / (2 << 20) * (2 << 20) + (2 << 20)) {
+            struct heap_layout layout = { 0 };
+            const uint64_t slots = region_default_slots(size >> REGION_DEVICE_SCALE);
+            const struct heap_wish wish = {
+                .heap_off = region_heap_off((uint32_t)slots) + sizeof(struct region_device),
+                .region_size = size + size / 50 / 64 * 64 + (32 << 20),
+                .data_off = size / 50 / 64 * 64 + (32 << 20),
+                .scale = size >> REGION_DEVICE_SCALE,
+                .min_block = REGION_DEVICE_BLOCK,
+                .cpus = 256,
+            };
+            assert_ok(ops->layout(&wish, &layout));
+            if (layout.data_size != size || (layout.root_off + layout.root_size) * 200 > size)
+                fail_msg("allocator %d, %llu bytes: %llu for blocks, %llu of control data", (int)kinds[i],
+                         (unsigned long long)size, (unsigned long long)layout.data_size,
+                         (unsigned long long)(layout.root_off + layout.root_size));
+        }
+    }
+}
+
 static void
 options_and_errors(const struct scene *scene)
 {
@@ -403,6 +431,7 @@ main(void)
         cmocka_unit_test(test_names_and_slots),
         cmocka_unit_test(test_alignments),
         cmocka_unit_test(test_control_data_is_little),
+        cmocka_unit_test(test_control_data_is_little_on_large_machines),
         cmocka_unit_test(test_options_and_errors),
         cmocka_unit_test(test_registered_memory),
         cmocka_unit_test(test_host_heaps_have_copies_and_no_device),
