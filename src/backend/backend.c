@@ -64,9 +64,6 @@ region_page_size(void)
 
 /* ---- create ---- */
 
-/* Offsets need room to be added up in a file's 63 bits. */
-#define REGION_SIZE_MAX (UINT64_C(1) << 60)
-
 static hshm_status
 check_size(const struct backend_ops *ops, const struct create_request *request)
 {

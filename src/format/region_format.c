@@ -168,6 +168,8 @@ region_check_base(const struct region_header *copy, uint64_t available, const ch
         return corrupt(name, "its kind of backend", copy->backend_kind, copy->incompat);
     if (has_device && (copy->host_size >= copy->region_size || copy->host_size % CACHE_LINE != 0))
         return corrupt(name, "its part in the file", copy->host_size, copy->region_size);
+    if (copy->region_size > REGION_SIZE_MAX)
+        return corrupt(name, "its size", copy->region_size, REGION_SIZE_MAX);
     const uint64_t host_size = region_host_size(copy);
     if (host_size > available)
         return corrupt(name, "its size", host_size, available);

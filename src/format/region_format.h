@@ -37,6 +37,9 @@ enum {
 /* "hshmreg1" as it lies in memory on a little-endian machine. */
 #define REGION_MAGIC UINT64_C(0x316765726d687368)
 
+/* Offsets need room to be added up in a file's 63 bits. */
+#define REGION_SIZE_MAX (UINT64_C(1) << 60)
+
 /* Features that a region may have.  Unknown incompatible ones are refused, compatible ones ignored. */
 #define REGION_INCOMPAT_DEVICE UINT64_C(1) /* the blocks lie in a device's memory: host_size, struct region_device */
 #define REGION_INCOMPAT_KNOWN REGION_INCOMPAT_DEVICE
