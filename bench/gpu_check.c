@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -225,12 +226,25 @@ launch(int device, const char *name, void *at, uint32_t number, uint32_t threads
 static char name[64];   /* of the heap that is tried just now */
 static char self[4096]; /* this program                       */
 
+static int names;   /* that were made up          */
+static pid_t maker; /* who made them up           */
+
 static const char *
 fresh_name(void)
 {
-    static int number;
-    (void)snprintf(name, sizeof name, "hshm-gpu-check-%d-%d", (int)getpid(), ++number);
+    (void)snprintf(name, sizeof name, "hshm-gpu-check-%d-%d", (int)getpid(), ++names);
     return name;
+}
+
+/* At exit, also in the middle: no name stays. */
+static void
+remove_names(void)
+{
+    for (; maker == getpid() && names > 0; names--) {
+        char path[80];
+        (void)snprintf(path, sizeof path, "/hshm-gpu-check-%d-%d", (int)maker, names);
+        (void)shm_unlink(path);
+    }
 }
 
 struct other {
@@ -953,6 +967,8 @@ main(int argc, char **argv)
         }
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    maker = getpid();
+    (void)atexit(remove_names);
     if (hshm_gpu_list(infos, 16, &count) != HSHM_OK) {
         printf("skipped: %s\n", hshm_last_error());
         return 77;
