@@ -11,11 +11,16 @@
  *                                caller: <hshm/inline.h>
  * HSHM_ALLOCATOR_MALLOC          the system's malloc, in this process only
  *
- *                 POSIX_SHM_MMAP  POSIX_MMAP  MALLOC                  ARRAY                        GPU kinds
- * STACK           yes             yes         yes, this process only  yes; shared if the array is  no driver
- * SCALABLE_PAGE   yes             yes         yes, this process only  yes; shared if the array is  no driver
- * THREAD_LOCAL    yes             yes         yes, this process only  yes; shared if the array is  no driver
- * MALLOC          no              no          yes, this process only  no                           no
+ *                 POSIX_SHM_MMAP  POSIX_MMAP  MALLOC                  ARRAY                        GPU_SHM_MMAP  GPU_MALLOC
+ * STACK           yes             yes         yes, this process only  yes; shared if the array is  yes           yes
+ * SCALABLE_PAGE   yes             yes         yes, this process only  yes; shared if the array is  yes           yes
+ * THREAD_LOCAL    yes             yes         yes, this process only  yes; shared if the array is  yes           yes
+ * MALLOC          no              no          yes, this process only  no                           no            no
+ *
+ * On GPU_MALLOC blocks lie in device memory: multiples of 256 bytes, and aligned to that at least, at addresses that are for calls
+ * of this library and not to be touched; hshm_calloc(), and hshm_realloc() where it moves, ask the driver, and may answer
+ * HSHM_E_DEVICE or HSHM_E_DAMAGED; alignments above the device memory's own (2 MiB, most often) are HSHM_E_NOTSUP.  See
+ * <hshm/gpu.h>.
  *
  * Whatever is "no" answers HSHM_E_NOTSUP with the reason when the allocator is created.
  *

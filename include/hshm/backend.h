@@ -6,10 +6,11 @@
  * HSHM_BACKEND_POSIX_MMAP       a file, by path              attach by path               stay on the disk
  * HSHM_BACKEND_MALLOC           malloc, or private pages     no                           gone
  * HSHM_BACKEND_ARRAY            your buffer                  if your buffer is shared     yours
- * HSHM_BACKEND_GPU_MALLOC       memory of a GPU              -                            -
- * HSHM_BACKEND_GPU_SHM_MMAP     shared memory a GPU can use  -                            -
+ * HSHM_BACKEND_GPU_MALLOC       memory of a GPU              attach by name               gone; the name stays until removed
+ * HSHM_BACKEND_GPU_SHM_MMAP     shared memory a GPU can use  attach by name               stay until removed or reboot
  *
- * The GPU kinds answer HSHM_E_DEVICE: this build carries no driver for them.
+ * The GPU kinds look for a driver when they are used, and answer HSHM_E_DEVICE where there is none; <hshm/gpu.h> tells of
+ * them.  They have not been tried on real hardware yet.
  *
  * Life of a named region
  *   create   builds the region unseen and gives it its name in one step, so that others see a whole region or none.  A
@@ -77,6 +78,18 @@ typedef enum hshm_replace {
     HSHM_REPLACE_DEAD = 1
 } hshm_replace;
 
+/** GPU kinds: must there be a GPU? */
+typedef enum hshm_gpu_need {
+    /** Without one, create and attach fail. */
+    HSHM_GPU_REQUIRED = 0,
+    /**
+     * Without one, or one that is as asked for, they succeed, and hshm_backend_gpu() tells why there is none.  GPU_SHM_MMAP: the heap
+     * is shared memory then.  GPU_MALLOC, attach only: blocks can be taken and freed, and the heap be looked at, also
+     * when its owner is dead; copies answer as hshm_backend_gpu().
+     */
+    HSHM_GPU_OPTIONAL = 1
+} hshm_gpu_need;
+
 /** Limits of sizes and names. */
 enum {
     /**
@@ -91,21 +104,24 @@ enum {
 
 /** How hshm_backend_create() works; start from HSHM_BACKEND_OPTIONS_INIT.  NULL means just that. */
 typedef struct hshm_backend_options {
-    size_t struct_size;   /**< sizeof(hshm_backend_options), so that the struct can grow                           */
-    uint32_t mode;        /**< permissions of the name, set whatever the umask, 0600 included; 0 = 0600          */
-    hshm_commit commit;   /**< reserve, lazy or prefault                                                          */
-    hshm_replace replace; /**< never, or dead                                                                     */
-    uint32_t slots;       /**< how many processes may attach at once; 0 = by size: 2 (under 16 KiB), 16 (under
+    size_t struct_size;     /**< sizeof(hshm_backend_options), so that the struct can grow                           */
+    uint32_t mode;          /**< permissions of the name, set whatever the umask, 0600 included; 0 = 0600          */
+    hshm_commit commit;     /**< reserve, lazy or prefault                                                          */
+    hshm_replace replace;   /**< never, or dead                                                                     */
+    uint32_t slots;         /**< how many processes may attach at once; 0 = by size: 2 (under 16 KiB), 16 (under
                                 1 MiB), 128 (under 16 MiB), 1024                                                   */
-    uint64_t max_size;    /**< bytes to keep addresses for; 0 = size.  A region does not grow yet: anything but 0
+    uint64_t max_size;      /**< bytes to keep addresses for; 0 = size.  A region does not grow yet: anything but 0
                                 or size (rounded to pages) is HSHM_E_NOTSUP                                        */
-    void *array;          /**< HSHM_BACKEND_ARRAY: your buffer of `size` bytes, 64-byte aligned.  It must outlive
+    void *array;            /**< HSHM_BACKEND_ARRAY: your buffer of `size` bytes, 64-byte aligned.  It must outlive
                                 the backend; its content is overwritten                                            */
+    hshm_gpu_need gpu;      /**< GPU kinds: required, or optional                                                   */
+    const char *gpu_device; /**< GPU kinds: which one: "cuda", "hip", "cuda:1" (its number here), or as hshm_gpu_list()
+                                 tells its uuid; NULL = the calling thread's current one, or the first              */
 } hshm_backend_options;
 
 /* clang-format off */
 #define HSHM_BACKEND_OPTIONS_INIT \
-    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL }
+    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL, HSHM_GPU_REQUIRED, NULL }
 /* clang-format on */
 
 /** How hshm_backend_attach() works; start from HSHM_ATTACH_OPTIONS_INIT.  NULL means just that. */
@@ -116,10 +132,12 @@ typedef struct hshm_attach_options {
     bool accept_dirty;   /**< trust a file that the machine's last shutdown caught in use (else HSHM_E_DAMAGED)     */
     void *array;         /**< HSHM_BACKEND_ARRAY: the buffer that already holds a region, 64-byte aligned           */
     uint64_t array_size; /**< HSHM_BACKEND_ARRAY: its bytes                                                         */
+    hshm_gpu_need gpu;   /**< GPU kinds: required, or optional                                                      */
+    const char *gpu_device; /**< GPU_SHM_MMAP: which one, as at create; GPU_MALLOC: no choice, it is the owner's    */
 } hshm_attach_options;
 
 /* clang-format off */
-#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0 }
+#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0, HSHM_GPU_REQUIRED, NULL }
 /* clang-format on */
 
 /**
@@ -130,8 +148,9 @@ typedef struct hshm_attach_options {
  * @param manager      NULL = hshm_manager_default()
  * @param id           not yet used in this manager
  * @param size         bytes, the region's own tables included; HSHM_REGION_SIZE_MIN or more.  Rounded up to pages where
- *                     the kind maps pages
- * @param url          POSIX_SHM_MMAP: a name, [A-Za-z0-9._-] only, 1 to HSHM_NAME_MAX bytes, not "." or "..",
+ *                     the kind maps pages.  GPU_MALLOC: bytes on the device, all for blocks, rounded up to 2 MiB; the
+ *                     tables come on top, in host memory, with half a percent of that at most
+ * @param url          POSIX_SHM_MMAP and the GPU kinds: a name, [A-Za-z0-9._-] only, 1 to HSHM_NAME_MAX bytes, not "." or "..",
  *                     not beginning with ".hshm-".
  *                     POSIX_MMAP: a path whose folder exists.  Else: a label for messages, or NULL
  * @param options      NULL = defaults
@@ -143,8 +162,10 @@ typedef struct hshm_attach_options {
  *         HSHM_E_NOSPC    the file system, a cgroup, `ulimit -f`, `ulimit -v` or memory cannot hold `size`
  *         HSHM_E_PERM     the folder or a leftover belongs to someone else
  *         HSHM_E_NOTFOUND the folder of the path does not exist
- *         HSHM_E_NOTSUP   a network file system, one that drops locks (overlayfs), or max_size beyond size
- *         HSHM_E_DEVICE   a GPU kind: no driver
+ *         HSHM_E_NOTSUP   a network file system, one that drops locks (overlayfs), or max_size beyond size; GPU kinds: a
+ *                         driver that lacks a function or refuses the feature, GPU_SHM_MMAP with HSHM_COMMIT_LAZY
+ *         HSHM_E_DEVICE   GPU kinds: no driver, no device, or what the driver said; a child forked after it was used
+ *         HSHM_E_NOTFOUND GPU kinds: no device as asked for
  *         HSHM_E_SYSTEM   another system call failed; the sentence has its errno
  */
 HSHM_API hshm_status hshm_backend_create(hshm_manager *manager, hshm_backend_id id, hshm_backend_kind kind, size_t size,
@@ -160,7 +181,7 @@ HSHM_API hshm_status hshm_backend_create(hshm_manager *manager, hshm_backend_id 
  * of a file who is writing it to its disk, can delay it by up to 50 ms even with timeout_ms = 0, and make it HSHM_E_BUSY.
  *
  * @param manager      NULL = hshm_manager_default()
- * @param kind         as it was created; private kinds (MALLOC, GPU_MALLOC) cannot be attached to
+ * @param kind         as it was created; a private kind (MALLOC) cannot be attached to
  * @param url          the name or path; ignored for ARRAY, which needs options.array
  * @param options      NULL = defaults
  * @param ret_backend  on success the backend, owned by the manager; may be NULL
@@ -176,7 +197,9 @@ HSHM_API hshm_status hshm_backend_create(hshm_manager *manager, hshm_backend_id 
  *                          lacks the allocator
  *         HSHM_E_CORRUPT   it is not a region, or its bytes contradict each other
  *         HSHM_E_VERSION   another format version;  HSHM_E_ABI  another word size, cache line or byte order
- *         HSHM_E_DAMAGED   a file that was in use when the machine went down (see accept_dirty)
+ *         HSHM_E_DAMAGED   a file that was in use when the machine went down (see accept_dirty); GPU_MALLOC: its owner is dead
+ *         HSHM_E_DEVICE    GPU kinds: as hshm_backend_create(); and HSHM_E_NOTFOUND when the owner's device is none that
+ *                          this process may see
  *         HSHM_E_LIMIT     all slots are taken by live processes
  *         HSHM_E_BUSY      it is being removed, or written to its disk by its last user
  *         HSHM_E_NOSPC     no address space (`ulimit -v`) or descriptors for it
@@ -189,8 +212,10 @@ HSHM_API hshm_status hshm_backend_attach(hshm_manager *manager, hshm_backend_kin
  * Forget what is registered on a backend, leave its memory, and, in the process that created it, remove its name if
  * that still names this very region.  Handles of the backend and its allocator end here.  Others who are attached go on.
  *
+ * GPU_MALLOC: the memory goes when the others have left; see <hshm/gpu.h>.
+ *
  * @return HSHM_OK, HSHM_E_NOTFOUND (unknown id: harmless), or HSHM_E_PERM / HSHM_E_SYSTEM when the name could not be
- *         removed (the memory is left even then)
+ *         removed, HSHM_E_DEVICE when a driver would not take something back (the memory is left even then)
  */
 HSHM_API hshm_status hshm_backend_destroy(hshm_manager *manager, hshm_backend_id id);
 
@@ -198,14 +223,14 @@ HSHM_API hshm_status hshm_backend_destroy(hshm_manager *manager, hshm_backend_id
  * Leave the memory and forget the backend and its allocator in this manager; the name stays.
  * The last process that may write to leave a file marks it as cleanly left.
  *
- * @return HSHM_OK, or HSHM_E_NOTFOUND (unknown id: harmless)
+ * @return HSHM_OK, HSHM_E_NOTFOUND (unknown id: harmless), or HSHM_E_DEVICE (as hshm_backend_destroy())
  */
 HSHM_API hshm_status hshm_backend_detach(hshm_manager *manager, hshm_backend_id id);
 
 /**
  * Remove a leftover by name.  Nothing is removed that somebody is attached to, nor what is not a region.
  *
- * @param kind  POSIX_SHM_MMAP or POSIX_MMAP; the others have no names (HSHM_E_NOTSUP)
+ * @param kind  POSIX_SHM_MMAP, POSIX_MMAP or a GPU kind; the others have no names (HSHM_E_NOTSUP)
  * @return HSHM_OK, or HSHM_E_NOTFOUND, HSHM_E_BUSY (a live process is attached), HSHM_E_PERM, HSHM_E_INVAL (bad name),
  *         HSHM_E_CORRUPT (the name is no region's: remove it by hand if it is yours), HSHM_E_SYSTEM
  */
@@ -236,7 +261,7 @@ typedef struct hshm_backend_info_data {
     uint64_t size;          /**< bytes of the region, its tables included                                          */
     uint64_t committed;     /**< bytes that the system holds for it now.  MALLOC: all, or, when it is lazy, what is in
                                   memory (not swapped), which takes 0.2 ms a GiB to find out                       */
-    void *base;             /**< its first byte in this process                                                    */
+    void *base;             /**< its first byte in this process; GPU_MALLOC: only its tables can be touched        */
     bool created_here;      /**< this process created it and destroys its name                                     */
     bool read_only;         /**< attached without write permission                                                 */
     bool ready;             /**< an allocator was created on it                                                    */

@@ -28,6 +28,7 @@
 
 #include <hshm/allocator.h>
 #include <hshm/backend.h>
+#include <hshm/gpu.h>
 #include <hshm/manager.h>
 #include <hshm/name.h>
 #include <hshm/slot.h>

@@ -37,7 +37,8 @@ HSHM_API void hshm_manager_destroy(hshm_manager *manager);
  * A null pointer gives NULL.  The offset is checked to lie inside the heap's data or custom header
  * (MALLOC: to be that of a live block).
  *
- * @return HSHM_OK, HSHM_E_NOTFOUND (no such allocator in this manager), or HSHM_E_INVAL (outside the heap)
+ * @return HSHM_OK, HSHM_E_NOTFOUND (no such allocator in this manager), HSHM_E_INVAL (outside the heap), or HSHM_E_NOTSUP (a
+ *         block in device memory, which no processor can touch: hshm_to_addr() and <hshm/gpu.h>)
  */
 HSHM_API hshm_status hshm_resolve(hshm_manager *manager, hshm_shm_ptr pointer, void **ret_addr);
 

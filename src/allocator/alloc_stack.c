@@ -33,9 +33,24 @@
 #include "base/error.h"
 #include "base/failpoint.h"
 
-#include <string.h>
-
 #define ALL_FREE UINT64_C(0x5555555555555555) /* 32 times FREE */
+
+/* Granules are GRANULE bytes, and REGION_DEVICE_BLOCK on a device: blocks there are aligned to so many, and the table is small. */
+enum { GRANULE_SHIFT = 4, DEVICE_GRANULE_SHIFT = 8 };
+static_assert(GRANULE == 1 << GRANULE_SHIFT && REGION_DEVICE_BLOCK == 1 << DEVICE_GRANULE_SHIFT,
+              "as the format has them");
+
+static inline uint64_t
+bytes_of(const hshm_allocator *a, uint64_t granules)
+{
+    return granules << a->granule_shift;
+}
+
+static inline unsigned char *
+address_of(const hshm_allocator *a, uint64_t granule)
+{
+    return a->data + bytes_of(a, granule);
+}
 
 static uint64_t
 code_at(uint64_t word, uint64_t granule)
@@ -172,19 +187,19 @@ static NO_INLINE void *
 no_room(hshm_allocator *a, size_t size)
 {
     (void)atomic_fetch_add_explicit(&a->stack->failures, 1, memory_order_relaxed);
-    return allocator_no_room(a, size, (a->granules - top_of(a)) * GRANULE);
+    return allocator_no_room(a, size, bytes_of(a, a->granules - top_of(a)));
 }
 
 /* Take granules for `size` bytes at a multiple of `alignment`; what was left out below them is free room. */
 static void *
 stack_aligned(hshm_allocator *a, size_t size, size_t alignment)
 {
-    const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    const uint64_t extra = size == 0 ? 0 : (size - 1) >> a->granule_shift;
     bool looked = false;
     for (;;) {
         const uint64_t top = top_of(a);
-        const uint64_t misfit = (uintptr_t)(a->data + top * GRANULE) & (alignment - 1);
-        const uint64_t first = top + (misfit == 0 ? 0 : (alignment - misfit) / GRANULE);
+        const uint64_t misfit = (uintptr_t)address_of(a, top) & (alignment - 1);
+        const uint64_t first = top + (misfit == 0 ? 0 : (alignment - misfit) >> a->granule_shift);
         uint64_t last;
         if (__builtin_add_overflow(first, extra, &last) || last >= a->granules) {
             if (find_room(a, &looked))
@@ -197,7 +212,7 @@ stack_aligned(hshm_allocator *a, size_t size, size_t alignment)
         set_codes(a, top, first, STACK_FREE);
         FAILPOINT("stack.aligned_free");
         set_block(a, first, last);
-        return a->data + first * GRANULE;
+        return address_of(a, first);
     }
 }
 
@@ -205,7 +220,7 @@ stack_aligned(hshm_allocator *a, size_t size, size_t alignment)
 static NO_INLINE void *
 stack_malloc_slow(hshm_allocator *a, size_t size)
 {
-    return stack_aligned(a, size, GRANULE);
+    return stack_aligned(a, size, (size_t)1 << a->granule_shift);
 }
 
 /* The top was moved for a block that begins at `top` bits; its two ends lie in different words of the table. */
@@ -213,20 +228,20 @@ static NO_INLINE void *
 finish_in_two_words(hshm_allocator *a, uint64_t top, size_t size)
 {
     const uint64_t first = top / STACK_CODE_BITS;
-    set_block(a, first, first + (size - 1) / GRANULE);
-    return a->data + first * GRANULE;
+    set_block(a, first, first + ((size - 1) >> a->granule_shift));
+    return address_of(a, first);
 }
 
 /*
  * The shape is measured: 30 instructions from hshm_malloc() to its return, two of them locked.  All is counted in bits
  * of the table, as the top is, so that its value serves as shift; calls are the last thing on each side path, so that no
- * register needs saving.
+ * register needs saving.  `shift` is the granules', and a constant.
  */
-static void *
-stack_malloc(hshm_allocator *a, size_t size)
+static inline __attribute__((always_inline)) void *
+bump(hshm_allocator *a, size_t size, unsigned shift)
 {
     /* Of the granules beyond the first.  0 bytes become more than any heap has, and fail with the too large. */
-    const uint64_t extra = (size - 1) / (GRANULE / STACK_CODE_BITS) & ~(uint64_t)1;
+    const uint64_t extra = (size - 1) >> (shift - 1) & ~(uint64_t)1;
     uint64_t room;
     if (UNLIKELY(__builtin_sub_overflow(a->code_limit, extra, &room)))
         return stack_malloc_slow(a, size);
@@ -245,7 +260,20 @@ stack_malloc(hshm_allocator *a, size_t size)
     // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it cannot see that
     const uint64_t codes = (uint64_t)STACK_LAST << extra | STACK_FIRST;
     (void)atomic_fetch_or_explicit(&a->codes[top / 64], codes << (top & 63), memory_order_release);
-    return a->data + top * (GRANULE / STACK_CODE_BITS);
+    return a->data + (top << (shift - 1));
+}
+static_assert(STACK_CODE_BITS == 2, "a granule is so many bits of the table that its bytes are those << (shift - 1)");
+
+static void *
+stack_malloc(hshm_allocator *a, size_t size)
+{
+    return bump(a, size, GRANULE_SHIFT);
+}
+
+static void *
+stack_malloc_on_device(hshm_allocator *a, size_t size)
+{
+    return bump(a, size, DEVICE_GRANULE_SHIFT);
 }
 
 /* ---- finding blocks ---- */
@@ -255,8 +283,8 @@ static bool
 granule_of(const hshm_allocator *a, const void *addr, uint64_t *ret_granule)
 {
     const uintptr_t off = (uintptr_t)addr - (uintptr_t)a->data;
-    *ret_granule = off / GRANULE;
-    return off % GRANULE == 0 && *ret_granule < a->granules;
+    *ret_granule = off >> a->granule_shift;
+    return off == *ret_granule << a->granule_shift && *ret_granule < a->granules;
 }
 
 /*
@@ -311,7 +339,7 @@ stack_usable_size(hshm_allocator *a, const void *addr)
 {
     uint64_t first;
     uint64_t last;
-    return find_block(a, addr, &first, &last) ? (size_t)(last - first + 1) * GRANULE : 0;
+    return find_block(a, addr, &first, &last) ? (size_t)bytes_of(a, last - first + 1) : 0;
 }
 
 /* ---- freeing ---- */
@@ -452,7 +480,7 @@ enum { WON_TAKEN = 1, WON_FREEING = 2, WON_FREED = 3, WON_SHIFT = 2 };
 static void *
 stack_take_for(hshm_allocator *a, size_t size, struct op *op)
 {
-    const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    const uint64_t extra = size == 0 ? 0 : (size - 1) >> a->granule_shift;
     bool looked = false;
     for (;;) {
         const uint64_t first = top_of(a);
@@ -462,7 +490,7 @@ stack_take_for(hshm_allocator *a, size_t size, struct op *op)
                 continue;
             return no_room(a, size);
         }
-        if (!op_candidate(a, op, a->data + first * GRANULE))
+        if (!op_candidate(a, op, address_of(a, first)))
             return NULL;
         if (!move_top(a, first, last + 1))
             continue; /* another one got on */
@@ -471,7 +499,7 @@ stack_take_for(hshm_allocator *a, size_t size, struct op *op)
         atomic_store(&op->log->won, last << WON_SHIFT | WON_TAKEN);
         FAILPOINT("stack.slot_won");
         set_block(a, first, last);
-        return a->data + first * GRANULE;
+        return address_of(a, first);
     }
 }
 
@@ -584,7 +612,7 @@ stack_realloc(hshm_allocator *a, void *addr, size_t size)
         (void)allocator_bad_free(a, addr);
         return NULL;
     }
-    const uint64_t extra = size == 0 ? 0 : (size - 1) / GRANULE;
+    const uint64_t extra = size == 0 ? 0 : (size - 1) >> a->granule_shift;
     if (extra >= a->granules)
         return no_room(a, size);
     const uint64_t new_last = first + extra;
@@ -597,14 +625,14 @@ stack_realloc(hshm_allocator *a, void *addr, size_t size)
     if (new_last == last || grow_top(a, first, last, new_last))
         return addr;
 
-    void *moved = stack_malloc(a, size);
-    if (moved != NULL) {
-        /* They overlap only where the top was damaged; even then nothing but blocks may be hurt. */
-        memmove(moved, addr, (size_t)(last - first + 1) * GRANULE);
-        FAILPOINT("stack.realloc_copied");
-        (void)stack_free(a, addr);
-    }
-    return moved;
+    void *moved = a->ops.malloc(a, size);
+    if (moved == NULL)
+        return NULL;
+    /* They overlap only where the top was damaged; even then nothing but blocks may be hurt. */
+    const bool is_copied = allocator_move_bytes(a, moved, addr, bytes_of(a, last - first + 1));
+    FAILPOINT("stack.realloc_copied");
+    (void)stack_free(a, is_copied ? addr : moved);
+    return is_copied ? moved : NULL;
 }
 
 /* ---- after a death ---- */
@@ -650,13 +678,13 @@ stack_rewind(hshm_allocator *a, hshm_stack_height height)
     uint64_t top = top_of(a);
     if (height > top)
         return fail(HSHM_E_INVAL, "cannot rewind the stack %u.%u to %s: its top is at %s", a->id.major, a->id.minor,
-                    size_text(height * GRANULE).s, size_text(top * GRANULE).s);
+                    size_text(bytes_of(a, height)).s, size_text(bytes_of(a, top)).s);
     uint64_t below;
     if (previous_code(a, height, &below) == STACK_FIRST)
         return fail(HSHM_E_INVAL,
                     "cannot rewind the stack %u.%u to %s: a live block begins below and ends above; take marks "
                     "before the blocks that they shall free",
-                    a->id.major, a->id.minor, size_text(height * GRANULE).s);
+                    a->id.major, a->id.minor, size_text(bytes_of(a, height)).s);
     do {
         top = top_of(a);
         (void)atomic_fetch_add_explicit(&a->stack->frees, count_blocks(a, height, top), memory_order_relaxed);
@@ -697,8 +725,8 @@ stack_visit(hshm_allocator *a, hshm_visit_fn fn, void *arg)
     uint64_t first;
     uint64_t last;
     for (uint64_t from = 0; next_block(a, from, top, &first, &last); from = last + 1) {
-        const hshm_block block = { a->data + first * GRANULE, a->layout.data_off + first * GRANULE,
-                                   (last - first + 1) * GRANULE };
+        const hshm_block block = { address_of(a, first), a->layout.data_off + bytes_of(a, first),
+                                   bytes_of(a, last - first + 1) };
         if (fn(&block, arg) != 0)
             break;
     }
@@ -713,11 +741,11 @@ stack_stats(hshm_allocator *a, hshm_stats *ret_stats)
     uint64_t last;
     for (uint64_t from = 0; next_block(a, from, top, &first, &last); from = last + 1) {
         ret_stats->live_blocks++;
-        ret_stats->live_bytes += (last - first + 1) * GRANULE;
+        ret_stats->live_bytes += bytes_of(a, last - first + 1);
     }
-    ret_stats->used_bytes = top * GRANULE;
-    ret_stats->peak_bytes = min_u64(max_u64(top, load_relaxed(&a->stack->peak)), a->granules) * GRANULE;
-    ret_stats->largest_free = (a->granules - top) * GRANULE;
+    ret_stats->used_bytes = bytes_of(a, top);
+    ret_stats->peak_bytes = bytes_of(a, min_u64(max_u64(top, load_relaxed(&a->stack->peak)), a->granules));
+    ret_stats->largest_free = bytes_of(a, a->granules - top);
     ret_stats->frees = load_relaxed(&a->stack->frees);
     ret_stats->allocs = ret_stats->live_blocks + ret_stats->frees;
     ret_stats->failures = load_relaxed(&a->stack->failures);
@@ -730,9 +758,9 @@ stack_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
     op_recover_dead(a);
     if (system->give_back == NULL || system->reserved)
         return fail(HSHM_E_NOTSUP, "the stack %u.%u cannot be trimmed: its memory %s", a->id.major, a->id.minor,
-                    system->reserved ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
-                                     : "is the caller's array");
-    const uint64_t used = a->layout.data_off + top_of(a) * GRANULE;
+                    system->give_back == NULL ? ALLOCATOR_NO_GIVE_BACK
+                                              : "was reserved when it was created (create it with HSHM_COMMIT_LAZY)");
+    const uint64_t used = a->layout.data_off + bytes_of(a, top_of(a));
     if (keep > a->region_size - used)
         return HSHM_OK;
     const uint64_t from = align_up(used + keep, system->page_size);
@@ -798,13 +826,38 @@ stack_check(hshm_allocator *a, struct check *check)
 
 /* ---- making ---- */
 
+/* Where the data has a place of its own, apart from the rest: as many granules as it holds. */
 static hshm_status
-stack_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
+layout_on_device(const struct heap_wish *wish, struct heap_layout *ret_layout)
+{
+    const uint64_t begin = align_up(wish->heap_off, CACHE_LINE);
+    const uint64_t granules = (wish->region_size - wish->data_off) >> DEVICE_GRANULE_SHIFT;
+    const uint64_t root = begin + stack_table_size(granules);
+    const uint64_t root_size = sizeof(struct stack_root) + op_table_size(wish->scale);
+    const uint64_t custom = root + root_size;
+    if (custom > wish->data_off || wish->custom_size > wish->data_off - custom)
+        return allocator_no_layout("Stack", wish, custom);
+    *ret_layout = (struct heap_layout){
+        .table_off = begin,
+        .table_size = stack_table_size(granules),
+        .root_off = root,
+        .root_size = root_size,
+        .custom_off = wish->custom_size == 0 ? 0 : custom,
+        .custom_size = wish->custom_size,
+        .data_off = wish->data_off,
+        .data_size = granules << DEVICE_GRANULE_SHIFT,
+        .min_block = REGION_DEVICE_BLOCK,
+    };
+    return HSHM_OK;
+}
+
+static hshm_status
+layout_in_region(const struct heap_wish *wish, struct heap_layout *ret_layout)
 {
     /* A cache line of table serves this much data. */
     const uint64_t per_line = CACHE_LINE * UINT64_C(4) * GRANULE;
     const uint64_t begin = align_up(wish->heap_off, CACHE_LINE);
-    const uint64_t root_size = sizeof(struct stack_root) + op_table_size(wish->region_size);
+    const uint64_t root_size = sizeof(struct stack_root) + op_table_size(wish->scale);
     const uint64_t fixed = begin + root_size;
     const uint64_t custom_size = wish->custom_size;
     const uint64_t region_size = wish->region_size;
@@ -830,10 +883,17 @@ stack_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
 }
 
 static hshm_status
+stack_layout(const struct heap_wish *wish, struct heap_layout *ret_layout)
+{
+    return wish->data_off != 0 ? layout_on_device(wish, ret_layout) : layout_in_region(wish, ret_layout);
+}
+
+static hshm_status
 stack_check_layout(const struct heap_layout *layout, const char *name)
 {
-    if (layout->min_block != GRANULE || layout->data_size == 0 || layout->data_size % GRANULE != 0 ||
-        layout->table_size < stack_table_size(layout->data_size / GRANULE) ||
+    const uint64_t granule = layout->min_block;
+    if ((granule != GRANULE && granule != REGION_DEVICE_BLOCK) || layout->data_size == 0 ||
+        layout->data_size % granule != 0 || layout->table_size < stack_table_size(layout->data_size / granule) ||
         layout->root_size < sizeof(struct stack_root) || layout->root_off == 0 || layout->table_off == 0)
         return fail(HSHM_E_CORRUPT, "%s is damaged: table (%s), root (%s) and data (%s) are no Stack heap's", name,
                     size_text(layout->table_size).s, size_text(layout->root_size).s, size_text(layout->data_size).s);
@@ -846,16 +906,18 @@ stack_view(hshm_allocator *a)
     a->codes = (stack_word *)(void *)(a->view.base + a->layout.table_off);
     a->stack = (struct stack_root *)(void *)(a->view.base + a->layout.root_off);
     a->data = a->view.base + a->layout.data_off;
-    a->granules = a->layout.data_size / GRANULE;
+    a->granule_shift = a->layout.min_block == GRANULE ? GRANULE_SHIFT : DEVICE_GRANULE_SHIFT;
+    if (a->granule_shift != GRANULE_SHIFT)
+        a->ops.malloc = stack_malloc_on_device;
+    a->granules = a->layout.data_size >> a->granule_shift;
     a->code_limit = a->granules * STACK_CODE_BITS - 1;
 }
 
 static hshm_status
 stack_init(hshm_allocator *a, const struct heap_wish *wish)
 {
-    (void)wish; /* all is zero, and so it begins */
-    stack_view(a);
-    op_init(a, sizeof(struct stack_root));
+    stack_view(a); /* all is zero, and so it begins */
+    op_init(a, sizeof(struct stack_root), wish->scale);
     return HSHM_OK;
 }
 

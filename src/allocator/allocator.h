@@ -23,6 +23,16 @@ struct check; /* check.h */
 /* Of the process that has a slot, if one has. */
 enum process_state { PROCESS_NONE, PROCESS_LIVES, PROCESS_DEAD };
 
+/*
+ * Data that no processor may touch; offsets are the region's, of the data only.  Each call may fail, for a driver is asked.
+ */
+struct device_calls {
+    hshm_status (*copy_to)(void *arg, uint64_t off, const void *from, uint64_t size);
+    hshm_status (*copy_from)(void *arg, void *to, uint64_t off, uint64_t size);
+    hshm_status (*copy_within)(void *arg, uint64_t to, uint64_t from, uint64_t size);
+    hshm_status (*fill)(void *arg, uint64_t off, uint8_t byte, uint64_t size);
+};
+
 /* What the manager lets an allocator ask of the memory's owner; `arg` goes into each. */
 struct allocator_system {
     void *arg;
@@ -41,12 +51,18 @@ struct allocator_system {
     enum process_state (*ask)(void *arg, uint32_t process);
     uint32_t processes;  /* how many slots there are */
     bool knows_the_dead; /* or there are no others */
+    /* The device's address of a byte of the region.  NULL: no device has one. */
+    hshm_status (*device_address)(void *arg, uint64_t off, uint64_t *ret_at);
+    const struct device_calls *device; /* NULL: the data is memory like any other */
+    uint64_t device_alignment;         /* of the data's first byte on the device  */
 };
 
 /* What a heap is to be like; from the caller's options and the region. */
 struct heap_wish {
     uint64_t heap_off;    /* first byte that it may use                    */
     uint64_t region_size; /* first that it may not                         */
+    uint64_t data_off;    /* 0, or where the data must begin: on a device  */
+    uint64_t scale;       /* tables of fixed size are for a region of so many bytes */
     uint64_t custom_size;
     uint32_t min_block; /* bytes of the smallest block, a power of two   */
     uint32_t cpus;      /* that this machine has                         */
@@ -145,7 +161,8 @@ struct hshm_allocator {
     stack_word *codes;
     struct stack_root *stack;
     uint64_t granules;
-    uint64_t code_limit; /* the same in bits of the table, less one: no block leads beyond, even from an odd top */
+    uint32_t granule_shift; /* log2 of one's bytes */
+    uint64_t code_limit;    /* the same in bits of the table, less one: no block leads beyond, even from an odd top */
     unsigned char *data;
 
     /* Malloc: its counters in the region, and which addresses are live. */
@@ -182,6 +199,8 @@ struct hshm_allocator {
     bool refuses;        /* calls that change it answer with a sentence, and nothing else */
     hshm_status refusal; /* with which refused calls answer */
     struct allocator_system system;
+    /* Data on a device: what ops.aligned was, before device.c stepped in. */
+    void *(*aligned_anyhow)(hshm_allocator *a, size_t size, size_t alignment);
 };
 static_assert(offsetof(struct hshm_allocator, view) == 0, "hshm_to_off() and hshm_to_addr() rely on it");
 
@@ -239,6 +258,18 @@ slab_acknowledge(hshm_allocator *a, uint64_t slice, enum op_whose whose)
     if (UNLIKELY(op_any_frees(a)))
         slab_tell_logs(a, slice, whose);
 }
+
+/* Why memory cannot be trimmed that has no give_back; behind "its memory". */
+#define ALLOCATOR_NO_GIVE_BACK "does not go back in pieces (the caller's array, or a GPU's memory)"
+
+/* The data lies on a device: let calls that would touch blocks ask it. */
+void allocator_use_device(hshm_allocator *a);
+
+/*
+ * Move a block's bytes to a new block; they may overlap, in a damaged region.  False: the device's driver refused, and the
+ * sentence says why.
+ */
+bool allocator_move_bytes(hshm_allocator *a, void *to, const void *from, uint64_t size);
 
 /* Is this address inside the heap's data? */
 static inline bool

@@ -33,21 +33,23 @@ op_view(hshm_allocator *a, uint64_t own_root_size)
         return;
     room -= sizeof *table;
     a->op_logs = (uint32_t)count_in(&room, *(volatile uint32_t *)&table->log_count, sizeof *table->logs, OP_LOGS_MAX);
-    if (a->op_logs != 0)
-        a->slots_size =
-            (a->layout.data_off + a->layout.data_size - a->slots_off) / sizeof(hshm_slot) * sizeof(hshm_slot);
+    /* Not in blocks that no processor can touch. */
+    const uint64_t end = a->system.device == NULL ? a->layout.data_off + a->layout.data_size
+                                                  : a->layout.custom_off + a->layout.custom_size;
+    if (a->op_logs != 0 && end > a->slots_off)
+        a->slots_size = (end - a->slots_off) / sizeof(hshm_slot) * sizeof(hshm_slot);
     a->names = (struct name_entry *)(void *)&table->logs[a->op_logs];
     a->name_count = (uint32_t)count_in(&room, *(volatile uint32_t *)&table->name_count, sizeof *a->names, UINT32_MAX);
 }
 
 void
-op_init(hshm_allocator *a, uint64_t own_root_size)
+op_init(hshm_allocator *a, uint64_t own_root_size, uint64_t scale)
 {
     op_view(a, own_root_size);
     if (a->layout.root_size - own_root_size < sizeof *a->op_table)
         return;
-    a->op_table->log_count = op_logs_for(a->region_size);
-    a->op_table->name_count = names_for(a->region_size);
+    a->op_table->log_count = op_logs_for(scale);
+    a->op_table->name_count = names_for(scale);
     op_view(a, own_root_size);
 }
 

@@ -44,8 +44,8 @@ struct op {
 
 /* Where a heap's logs and names are: behind its root, of which so many bytes are its own. */
 void op_view(hshm_allocator *a, uint64_t own_root_size);
-/* The same for a new heap, all zero: how many there are. */
-void op_init(hshm_allocator *a, uint64_t own_root_size);
+/* The same for a new heap, all zero: how many there are, in a region of `scale` bytes. */
+void op_init(hshm_allocator *a, uint64_t own_root_size, uint64_t scale);
 /*
  * Before a block is taken for a slot: say which.  Again, if it was not that one after all.  False: the slot is not empty.
  */

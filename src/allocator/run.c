@@ -350,7 +350,7 @@ run_trim(hshm_allocator *a, uint64_t keep, uint64_t *ret_bytes)
     *ret_bytes = 0;
     if (!can_give_back(a))
         return fail(HSHM_E_NOTSUP, "the heap %u.%u cannot be trimmed: its memory %s", a->id.major, a->id.minor,
-                    a->system.give_back == NULL ? "is the caller's array"
+                    a->system.give_back == NULL ? ALLOCATOR_NO_GIVE_BACK
                     : a->system.reserved        ? "was reserved when it was created (create it with HSHM_COMMIT_LAZY)"
                                          : "has slices that are not whole pages of the system (create it larger)");
     const uint64_t keep_slices = keep >> h->shift;

@@ -416,11 +416,10 @@ slab_realloc(hshm_allocator *a, void *addr, size_t size)
     }
     if (moved == NULL)
         return NULL;
-    /* In a damaged region the two may overlap. */
-    memmove(moved, addr, min_u64(size, place.size));
+    const bool is_copied = allocator_move_bytes(a, moved, addr, min_u64(size, place.size));
     FAILPOINT("slab.realloc_copied");
-    (void)hshm_free(a, addr);
-    return moved;
+    (void)hshm_free(a, is_copied ? addr : moved);
+    return is_copied ? moved : NULL;
 }
 
 /* ---- no room ---- */

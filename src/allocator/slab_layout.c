@@ -17,6 +17,7 @@ enum {
     BLOCKS_WANTED = 16,   /* likewise, when a class has some slabs already                         */
     SLAB_SLICES_MAX = 64, /* 4 MiB                                                                 */
     SHARDS_MAX = 16,
+    THREAD_SLOTS_LEAST = 4,
     MAIL_WORDS_MAX = 64 /* as many as a slot's mail word has bits */
 };
 
@@ -82,7 +83,7 @@ static uint32_t
 thread_slots_for(uint64_t region_size)
 {
     if (region_size < UINT64_C(64) << 10)
-        return 4;
+        return THREAD_SLOTS_LEAST;
     if (region_size < UINT64_C(1) << 20)
         return 16;
     if (region_size < UINT64_C(16) << 20)
@@ -100,7 +101,7 @@ static struct geometry
 geometry_for(const struct heap_wish *wish, bool has_owners)
 {
     struct geometry g = { .block_shift = log2_of(wish->min_block), .has_owners = has_owners };
-    g.slice_shift = slice_shift_for(wish->region_size, g.block_shift);
+    g.slice_shift = wish->data_off != 0 ? SLICE_SHIFT_MAX : slice_shift_for(wish->region_size, g.block_shift);
     if (has_owners)
         g.thread_slots = thread_slots_for(wish->region_size);
     else
@@ -116,15 +117,17 @@ place_parts(const struct heap_wish *wish, uint64_t begin, const struct geometry 
     const uint64_t slice = UINT64_C(1) << g->slice_shift;
     const uint64_t table = parts_of(g).end;
     const uint64_t root = begin + table;
-    const uint64_t root_size = sizeof(struct slab_root) + op_table_size(wish->region_size);
+    const uint64_t root_size = sizeof(struct slab_root) + op_table_size(wish->scale);
     const uint64_t custom = root + root_size;
     if (wish->custom_size > wish->region_size || custom > wish->region_size)
         return false;
     /* Data begins at a slice's multiple, so that blocks are aligned where the region is; small slices save the room. */
-    const uint64_t data =
+    const uint64_t least =
         align_up(custom + wish->custom_size,
                  g->slice_shift == SLICE_SHIFT_MAX ? slice : max_u64(CACHE_LINE, UINT64_C(1) << g->block_shift));
-    if (data > wish->region_size || g->slices > (wish->region_size - data) >> g->slice_shift)
+    const uint64_t data = wish->data_off != 0 ? wish->data_off : least;
+    if (custom + wish->custom_size > data || data > wish->region_size ||
+        g->slices > (wish->region_size - data) >> g->slice_shift)
         return false;
     *ret_layout = (struct heap_layout){
         .table_off = begin,
@@ -157,10 +160,33 @@ most_slices(const struct heap_wish *wish, uint64_t begin, struct geometry *g, st
     return fit;
 }
 
+/* Of a device's memory little may be control data, however small it is: fewer threads, fewer shards. */
+static void
+fit_device(const struct heap_wish *wish, uint64_t begin, struct geometry *g)
+{
+    const uint64_t most = (wish->region_size - wish->data_off) / REGION_DEVICE_CONTROL;
+    const uint64_t others = begin + sizeof(struct slab_root) + op_table_size(wish->scale);
+    g->slices = (wish->region_size - wish->data_off) >> g->slice_shift;
+    while (parts_of(g).end + others > most && (g->thread_slots > THREAD_SLOTS_LEAST || g->shards > 1)) {
+        g->thread_slots /= 2;
+        g->shards /= 2;
+    }
+}
+
+/* The creator's and, but for the number of slices, what the root says then. */
+static struct geometry
+geometry_wished(const struct heap_wish *wish, bool has_owners)
+{
+    struct geometry g = geometry_for(wish, has_owners);
+    if (wish->data_off != 0)
+        fit_device(wish, align_up(wish->heap_off, CACHE_LINE), &g);
+    return g;
+}
+
 hshm_status
 slab_layout(const struct heap_wish *wish, const char *title, bool has_owners, struct heap_layout *ret_layout)
 {
-    struct geometry g = geometry_for(wish, has_owners);
+    struct geometry g = geometry_wished(wish, has_owners);
     const uint64_t begin = align_up(wish->heap_off, CACHE_LINE);
     if (wish->heap_off / sizeof(struct region_slot) >= SLICE_PROCESS_NONE)
         return fail(HSHM_E_INVAL, "a region for a %s heap has %llu slots for processes at most; ask for fewer", title,
@@ -168,8 +194,8 @@ slab_layout(const struct heap_wish *wish, const char *title, bool has_owners, st
     if (most_slices(wish, begin, &g, ret_layout) == 0) {
         g.slices = 1;
         return allocator_no_layout(title, wish,
-                                   begin + parts_of(&g).end + sizeof(struct slab_root) +
-                                       op_table_size(wish->region_size) + (UINT64_C(1) << g.slice_shift));
+                                   begin + parts_of(&g).end + sizeof(struct slab_root) + op_table_size(wish->scale) +
+                                       (UINT64_C(1) << g.slice_shift));
     }
     (void)place_parts(wish, begin, &g, ret_layout);
     return HSHM_OK;
@@ -189,7 +215,7 @@ slab_check_layout(const struct heap_layout *layout, const char *name)
 static bool
 suits_inline(const struct slab_heap *h)
 {
-    return h->has_owners && h->shift == HSHM_INLINE_SLICE_SHIFT && h->block_shift == HSHM_INLINE_UNIT_SHIFT &&
+    return h->has_owners && h->shift == HSHM_INLINE_SLICE_SHIFT && h->block_shift >= HSHM_INLINE_UNIT_SHIFT &&
            ((uintptr_t)h->data & ((UINT64_C(1) << h->shift) - 1)) == 0;
 }
 
@@ -249,10 +275,10 @@ set_view(hshm_allocator *a, const struct geometry *g)
 void
 slab_init(hshm_allocator *a, const struct heap_wish *wish, bool has_owners)
 {
-    struct geometry g = geometry_for(wish, has_owners);
+    struct geometry g = geometry_wished(wish, has_owners);
     g.slices = a->layout.data_size >> g.slice_shift;
     set_view(a, &g);
-    op_init(a, sizeof(struct slab_root));
+    op_init(a, sizeof(struct slab_root), wish->scale);
     struct slab_root *root = a->slab.root;
     root->slices = g.slices;
     root->slice_shift = g.slice_shift;

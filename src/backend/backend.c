@@ -64,9 +64,6 @@ region_page_size(void)
 
 /* ---- create ---- */
 
-/* Offsets need room to be added up in a file's 63 bits. */
-#define REGION_SIZE_MAX (UINT64_C(1) << 60)
-
 static hshm_status
 check_size(const struct backend_ops *ops, const struct create_request *request)
 {
@@ -80,6 +77,14 @@ check_size(const struct backend_ops *ops, const struct create_request *request)
                     "became a size_t?",
                     name.s, size_text(request->size).s);
     return HSHM_OK;
+}
+
+static hshm_status
+check_gpu_need(const struct backend_ops *ops, const char *url, hshm_gpu_need need)
+{
+    if ((unsigned)need <= HSHM_GPU_OPTIONAL)
+        return HSHM_OK;
+    return fail(HSHM_E_INVAL, "%s: options.gpu is %u; see hshm/backend.h", backend_name(ops, url).s, (unsigned)need);
 }
 
 static hshm_status
@@ -98,6 +103,9 @@ check_options(const struct backend_ops *ops, struct create_request *request)
     if ((unsigned)options->commit > HSHM_COMMIT_PREFAULT || (unsigned)options->replace > HSHM_REPLACE_DEAD)
         return fail(HSHM_E_INVAL, "cannot create %s: options.commit is %u and options.replace %u; see hshm/backend.h",
                     name.s, (unsigned)options->commit, (unsigned)options->replace);
+    const hshm_status status = check_gpu_need(ops, request->url, options->gpu);
+    if (status != HSHM_OK)
+        return status;
     const uint64_t max_size = ops->round_size != NULL && options->max_size <= REGION_SIZE_MAX
                                   ? ops->round_size(options->max_size)
                                   : options->max_size;
@@ -106,10 +114,12 @@ check_options(const struct backend_ops *ops, struct create_request *request)
                     "cannot create %s: a region does not grow in this version, so max_size %s cannot differ from "
                     "size %s; create it at its full size with HSHM_COMMIT_LAZY",
                     name.s, size_text(options->max_size).s, size_text(request->size).s);
+    /* Tables for a device's memory are to be small beside it. */
     if (options->slots == 0)
-        options->slots = region_default_slots(request->size);
+        options->slots =
+            region_default_slots(request->size >> (ops->kind == HSHM_BACKEND_GPU_MALLOC ? REGION_DEVICE_SCALE : 0));
     const uint64_t control = region_heap_off(options->slots);
-    if (control > request->size)
+    if (control > request->size && ops->kind != HSHM_BACKEND_GPU_MALLOC)
         return fail(HSHM_E_INVAL, "cannot create %s: %" PRIu32 " slots need %s, the region has %s", name.s,
                     options->slots, size_text(control).s, size_text(request->size).s);
     return HSHM_OK;
@@ -152,6 +162,7 @@ format_region(struct region *region, hshm_backend_id id, const hshm_backend_opti
 {
     struct region_birth birth = {
         .region_size = region->size,
+        .host_size = region->host_size,
         .slot_count = options->slots,
         .backend_kind = region->ops->kind,
         .backend_id = id,
@@ -174,6 +185,7 @@ set_members(struct region *region, uint64_t slots_off, uint32_t slot_count)
     region->slot_count = slot_count;
 }
 
+/* Everything but the slot, which is free already or never was ours. */
 static void
 forget(struct region *region)
 {
@@ -194,6 +206,46 @@ begin(const struct backend_ops *ops, const char *url, struct region *region)
     return HSHM_OK;
 }
 
+/* The kinds whose bytes are all memory need not say so. */
+static void
+note_host_size(struct region *region)
+{
+    if (region->host_size == 0)
+        region->host_size = region->size;
+}
+
+/* Let go of what a device has to do with it. */
+static hshm_status
+region_part(struct region *region)
+{
+    return region->ops->part == NULL ? HSHM_OK : region->ops->part(region);
+}
+
+/* What a failed create leaves of a device: nothing, not even in the sentence. */
+static void
+tidy(const struct backend_ops *ops)
+{
+    const struct sentence kept = sentence_keep();
+    if (ops->tidy != NULL)
+        (void)ops->tidy();
+    sentence_restore(&kept);
+}
+
+static hshm_status
+equip(const struct create_request *request, struct region *region)
+{
+    hshm_status status = region->ops->equip == NULL ? HSHM_OK : region->ops->equip(request, region);
+    FAILPOINT("region.equipped");
+    if (status == HSHM_OK && region->ops->publish != NULL)
+        status = region->ops->publish(region);
+    if (status != HSHM_OK) {
+        const struct sentence kept = sentence_keep();
+        (void)region_part(region);
+        sentence_restore(&kept);
+    }
+    return status;
+}
+
 static hshm_status
 create_once(const struct backend_ops *ops, hshm_backend_id id, const struct create_request *request,
             struct region *ret_region)
@@ -203,6 +255,7 @@ create_once(const struct backend_ops *ops, hshm_backend_id id, const struct crea
     if (status == HSHM_OK)
         status = ops->obtain(request, &region);
     if (status == HSHM_OK) {
+        note_host_size(&region);
         region.commit = request->options.commit;
         format_region(&region, id, &request->options);
         set_members(&region, sizeof(struct region_header), request->options.slots);
@@ -210,13 +263,14 @@ create_once(const struct backend_ops *ops, hshm_backend_id id, const struct crea
         status = members_found(&region);
     }
     FAILPOINT("region.founded");
-    if (status == HSHM_OK && ops->publish != NULL) {
-        status = ops->publish(&region);
+    if (status == HSHM_OK) {
+        status = equip(request, &region);
         if (status != HSHM_OK)
             life_drop(&region.life);
     }
     if (status != HSHM_OK) {
         forget(&region);
+        tidy(ops);
         return status;
     }
     FAILPOINT("region.named");
@@ -331,7 +385,7 @@ check_bytes(const struct region *region, struct region_header *ret_copy)
     const bool ready = region_ready(region_header(region));
     region_copy_header(ret_copy, region_header(region));
     const struct region_name name = region_name(region);
-    hshm_status status = region_check_base(ret_copy, region->size, name.s);
+    hshm_status status = region_check_base(ret_copy, region->host_size, name.s);
     if (status == HSHM_OK && ret_copy->region_size != region->size)
         status = fail(HSHM_E_CORRUPT, "%s changed its size while it was opened", name.s);
     if (status == HSHM_OK && ret_copy->backend_kind != (uint32_t)region->ops->kind)
@@ -365,12 +419,15 @@ region_attach(const struct backend_ops *ops, const char *url, const hshm_attach_
               struct region *ret_region, struct region_header *ret_copy)
 {
     hshm_status status = check_attach(ops, url);
+    if (status == HSHM_OK)
+        status = check_gpu_need(ops, url, options->gpu);
     if (status != HSHM_OK)
         return status;
     struct region region;
     status = begin(ops, url, &region);
     if (status == HSHM_OK)
         status = ops->open(options, &region);
+    note_host_size(&region);
     if (status == HSHM_OK)
         status = check_bytes(&region, ret_copy);
     if (status == HSHM_OK)
@@ -380,6 +437,15 @@ region_attach(const struct backend_ops *ops, const char *url, const hshm_attach_
         set_members(&region, ret_copy->slots_off, ret_copy->slot_count);
         status = members_join(&region);
     }
+    if (status == HSHM_OK && ops->join != NULL) {
+        status = ops->join(options, &region);
+        if (status != HSHM_OK) {
+            const struct sentence kept = sentence_keep();
+            (void)region_leave(&region);
+            sentence_restore(&kept);
+            return status;
+        }
+    }
     if (status != HSHM_OK) {
         forget(&region);
         return status;
@@ -388,9 +454,17 @@ region_attach(const struct backend_ops *ops, const char *url, const hshm_attach_
     return HSHM_OK;
 }
 
-void
+/* Others are not to find our slot free while we still have the device's memory mapped: its owner may end it then. */
+hshm_status
 region_leave(struct region *region)
 {
+    const struct backend_ops *ops = region->ops;
+    hshm_status status = region_part(region);
     members_leave(region);
     forget(region);
+    if (ops->tidy != NULL) {
+        const hshm_status tidied = ops->tidy();
+        status = status == HSHM_OK ? tidied : status;
+    }
+    return status;
 }

@@ -16,13 +16,15 @@
 
 struct backend_ops;
 struct file_kind;
+struct region_gpu; /* gpu_region.h */
 
 /* What a kind can do, by declaration: the rules of the manager ask these, never the kind itself. */
 enum backend_caps {
     BACKEND_CAN_ATTACH = 1 << 0,    /* a process that did not create the region may attach to it           */
     BACKEND_PERSISTS = 1 << 1,      /* outlives a reboot: the clean flag means something                   */
     BACKEND_SYSTEM_MALLOC = 1 << 2, /* private memory from malloc: a Malloc heap may sit on it             */
-    BACKEND_NEEDS_URL = 1 << 3      /* a name or path must be given                                        */
+    BACKEND_NEEDS_URL = 1 << 3,     /* a name or path must be given                                        */
+    BACKEND_HAS_GPU = 1 << 4        /* region->gpu is there                                                */
 };
 
 /* Local: one region as one manager of this process has mapped it.  Zeroed = nothing held. */
@@ -31,7 +33,9 @@ struct region {
     char *url;           /* name, path or label; owned                                              */
     unsigned char *base; /* first byte; aligned to 64 at least                                      */
     uint64_t size;       /* bytes                                                                   */
-    bool zeroed;         /* at create: every byte is known to be 0                                  */
+    uint64_t host_size;  /* so many of them are memory; what lies beyond is a device's, mapped without
+                             access, so that it has addresses                                       */
+    bool zeroed;         /* at create: every byte of host_size is known to be 0                     */
     bool read_only;
     hshm_commit commit;
     void *owned; /* MALLOC: what to free                                                    */
@@ -42,6 +46,9 @@ struct region {
     dev_t device;   /* the file's identity, to recognise it by                                 */
     ino_t inode;
     char *unseen_name; /* the name that stands in until publish, where O_TMPFILE is refused; owned */
+
+    /* GPU kinds: what this process has of the device; NULL before, and in others. */
+    struct region_gpu *gpu;
 
     /* Membership; see members.c. */
     struct region_slot *slots;
@@ -64,6 +71,7 @@ struct region {
 struct create_request {
     const char *url;
     uint64_t size;
+    uint64_t host_size; /* 0: all of it.  Set by kinds that have memory elsewhere too */
     hshm_backend_options options;
 };
 
@@ -88,6 +96,14 @@ struct backend_ops {
     hshm_status (*obtain)(const struct create_request *request, struct region *region);
     /* Give the finished region its name, unless that is taken: HSHM_E_EXISTS.  NULL: it has none. */
     hshm_status (*publish)(struct region *region);
+    /* Between our slot and the name: what else the region needs.  On failure nothing is left behind.  NULL: nothing. */
+    hshm_status (*equip)(const struct create_request *request, struct region *region);
+    /* The same of a region that we have joined. */
+    hshm_status (*join)(const hshm_attach_options *options, struct region *region);
+    /* Before our slot is given back: let go of what equip and join gave, also of nothing.  NULL: nothing. */
+    hshm_status (*part)(struct region *region);
+    /* After it was given back, and the region's name perhaps too: end what was kept for others.  NULL: nothing. */
+    hshm_status (*tidy)(void);
     /* Find and map an existing region; only its header's first part has been checked.  NULL without CAN_ATTACH. */
     hshm_status (*open)(const hshm_attach_options *options, struct region *region);
     /* Does the name still lead to this region?  NULL: it has none. */
@@ -151,7 +167,14 @@ uint64_t region_page_size(void);
 /* From now on the heap is used here: a file is not clean, and was last used in this boot.  After the last check. */
 void region_use(struct region *region);
 
-/* Leave the slot and the memory.  The name stays. */
-void region_leave(struct region *region);
+/* Leave the slot and the memory.  The name stays.  HSHM_OK, or what a device's driver said; all is left even then. */
+hshm_status region_leave(struct region *region);
+
+/* Where the heap may begin. */
+static inline uint64_t
+region_heap_begin(const struct region *region)
+{
+    return region_heap_off(region->slot_count) + region_device_size(region->host_size < region->size);
+}
 
 #endif

@@ -12,8 +12,8 @@
  * One rule for all systems: no folders, nothing hidden or odd, room for the prefix of unseen files.  glibc takes names
  * without the leading slash as they are.
  */
-static hshm_status
-check_name(const char *url)
+hshm_status
+shm_check_name(const char *url)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     const size_t length = strlen(url);
@@ -32,7 +32,7 @@ check_name(const char *url)
     return HSHM_OK;
 }
 
-static const struct file_kind shm_files = {
+const struct file_kind shm_files = {
     .folder = "/dev/shm",
     .takes_memory = true,
     .open_name = shm_open,
@@ -44,7 +44,7 @@ const struct backend_ops backend_posix_shm_ops = {
     .title = "POSIX shared memory",
     .caps = BACKEND_CAN_ATTACH | BACKEND_NEEDS_URL,
     .files = &shm_files,
-    .check_url = check_name,
+    .check_url = shm_check_name,
     .round_size = file_round_size,
     .obtain = file_obtain,
     .publish = file_publish,

@@ -103,25 +103,40 @@ file_above_stdio(int fd)
 
 /* ---- mapping ---- */
 
+static void *
+map_nothing(uint64_t size)
+{
+    return mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 /*
  * Map at a multiple of the largest power of two that fits into the region, so that aligned blocks are aligned in every
  * process: reserve twice as much, and use the part that lies right.  Where addresses are scarce, anywhere.
+ *
+ * Of the region's `size` bytes the file has the first `host_size`.  The others get addresses, and no memory: who touches
+ * them gets a SIGSEGV.
  */
 static void *
-map_aligned(int fd, uint64_t size, int protection)
+map_aligned(int fd, uint64_t size, uint64_t host_size, int protection)
 {
     /* Whole pages, as the system maps them: a region that was made where pages are smaller may end inside one. */
     const uint64_t length = file_round_size(size);
-    const uint64_t alignment = floor_power_of_two(length);
+    uint64_t alignment = floor_power_of_two(length);
     void *reserve = MAP_FAILED;
     if (length <= UINT64_MAX / 4)
-        reserve = mmap(NULL, length + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (reserve == MAP_FAILED)
+        reserve = map_nothing(length + alignment);
+    if (reserve == MAP_FAILED && host_size == size)
         return mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+    if (reserve == MAP_FAILED) {
+        alignment = region_page_size();
+        reserve = map_nothing(length + alignment);
+    }
+    if (reserve == MAP_FAILED)
+        return MAP_FAILED;
 
     const uintptr_t begin = (uintptr_t)reserve;
     const uintptr_t at = (uintptr_t)align_up(begin, alignment);
-    void *base = mmap((void *)at, size, protection, MAP_SHARED | MAP_FIXED, fd, 0);
+    void *base = mmap((void *)at, host_size, protection, MAP_SHARED | MAP_FIXED, fd, 0);
     if (base == MAP_FAILED) {
         const int error = errno;
         (void)munmap(reserve, length + alignment);
@@ -136,13 +151,14 @@ map_aligned(int fd, uint64_t size, int protection)
 }
 
 static hshm_status
-map_region(struct region *region, uint64_t size)
+map_region(struct region *region, uint64_t size, uint64_t host_size)
 {
-    void *base = map_aligned(region->fd, size, region->read_only ? PROT_READ : PROT_READ | PROT_WRITE);
+    void *base = map_aligned(region->fd, size, host_size, region->read_only ? PROT_READ : PROT_READ | PROT_WRITE);
     if (base == MAP_FAILED)
         return preflight_map_failed(region_name(region).s, size, errno);
     region->base = base;
     region->size = size;
+    region->host_size = host_size;
     return HSHM_OK;
 }
 
@@ -398,18 +414,28 @@ reserve_bytes(int fd, uint64_t off, uint64_t size)
     return 0;
 }
 
+/* How many bytes the file has. */
+static uint64_t
+file_size(const struct create_request *request)
+{
+    return request->host_size == 0 ? request->size : request->host_size;
+}
+
 /*
- * Mode, size, reservation.  Header and slots are promised even to a lazy region: attaching must not end in a SIGBUS.
+ * Mode, size, reservation.  Header and slots are promised even to a lazy region: attaching must not end in a SIGBUS.  Where
+ * the data is elsewhere, how much control data there will be is not known yet; it is promised when the heap is made.
  */
 static hshm_status
 size_file(struct region *region, const struct create_request *request, const char *folder)
 {
-    const bool lazy = request->options.commit == HSHM_COMMIT_LAZY;
+    const bool has_device = request->host_size != 0;
+    const bool lazy = request->options.commit == HSHM_COMMIT_LAZY || has_device;
+    const uint64_t size = file_size(request);
     hshm_status status = refuse_network(region);
     if (status == HSHM_OK && !lazy)
-        status = preflight_space(region_name(region).s, region->fd, folder, request->size);
+        status = preflight_space(region_name(region).s, region->fd, folder, size);
     if (status == HSHM_OK && !lazy && region->ops->files->takes_memory)
-        status = preflight_cgroup(region_name(region).s, request->size);
+        status = preflight_cgroup(region_name(region).s, size);
     if (status != HSHM_OK)
         return status;
 
@@ -417,9 +443,10 @@ size_file(struct region *region, const struct create_request *request, const cha
     if (fchmod(region->fd, (mode_t)request->options.mode) != 0)
         return fail(HSHM_E_SYSTEM, "cannot set mode %04o on %s: %s", (unsigned)request->options.mode,
                     region_name(region).s, errno_text(errno));
-    if (ftruncate(region->fd, (off_t)request->size) != 0)
-        return size_failed(region, folder, request->size, errno);
-    const uint64_t promised = lazy ? min_u64(request->size, region_heap_off(request->options.slots)) : request->size;
+    if (ftruncate(region->fd, (off_t)size) != 0)
+        return size_failed(region, folder, size, errno);
+    const uint64_t begin = region_heap_off(request->options.slots) + region_device_size(has_device);
+    const uint64_t promised = lazy ? min_u64(size, begin) : size;
     const int error = reserve_bytes(region->fd, 0, promised);
     return error == 0 ? HSHM_OK : size_failed(region, folder, promised, error);
 }
@@ -453,7 +480,7 @@ file_obtain(const struct create_request *request, struct region *region)
     if (lstat(place.path, &st) == 0)
         return open_failed(region, "create", place.folder, EEXIST);
 
-    status = preflight_file_size(region_name(region).s, request->size);
+    status = preflight_file_size(region_name(region).s, file_size(request));
     if (status == HSHM_OK)
         status = open_new(region, &place);
     if (status == HSHM_OK)
@@ -461,8 +488,8 @@ file_obtain(const struct create_request *request, struct region *region)
     if (status == HSHM_OK)
         status = size_file(region, request, place.folder);
     if (status == HSHM_OK)
-        status = map_region(region, request->size);
-    if (status == HSHM_OK && request->options.commit == HSHM_COMMIT_PREFAULT)
+        status = map_region(region, request->size, file_size(request));
+    if (status == HSHM_OK && request->options.commit == HSHM_COMMIT_PREFAULT && request->host_size == 0)
         status = prefault(region);
     if (status != HSHM_OK) {
         file_release(region);
@@ -527,7 +554,7 @@ file_publish(struct region *region)
 
 /* A first look through the descriptor: is it a region, and how much of it to map? */
 static hshm_status
-read_size(struct region *region, uint64_t *ret_size)
+read_size(struct region *region, uint64_t *ret_size, uint64_t *ret_host_size)
 {
     const struct region_name name = region_name(region);
     struct stat st;
@@ -545,8 +572,10 @@ read_size(struct region *region, uint64_t *ret_size)
                     "the name",
                     name.s, (long long)st.st_size, sizeof header);
     const hshm_status status = region_check_base(&header, (uint64_t)st.st_size, name.s);
-    if (status == HSHM_OK)
+    if (status == HSHM_OK) {
         *ret_size = header.region_size;
+        *ret_host_size = region_host_size(&header);
+    }
     return status;
 }
 
@@ -565,13 +594,14 @@ file_open(const hshm_attach_options *options, struct region *region)
         return open_failed(region, "attach to", place.folder, errno);
 
     uint64_t size = 0;
+    uint64_t host_size = 0;
     status = remember_identity(region);
     if (status == HSHM_OK)
         status = refuse_network(region);
     if (status == HSHM_OK)
-        status = read_size(region, &size);
+        status = read_size(region, &size, &host_size);
     if (status == HSHM_OK)
-        status = map_region(region, size);
+        status = map_region(region, size, host_size);
     if (status != HSHM_OK)
         file_release(region);
     return status;

@@ -19,6 +19,10 @@ struct file_kind {
     int (*unlink_name)(const char *url);
 };
 
+/* Of all kinds that live in /dev/shm: how names become files there, and which names are possible (backend_posix_shm.c). */
+extern const struct file_kind shm_files;
+hshm_status shm_check_name(const char *url);
+
 /*
  * The same description under a number above 2, for descriptors that are kept: a daemon that closed its standard streams
  * would print into the region else.  -1 with errno stays -1; on failure the descriptor is closed.

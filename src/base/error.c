@@ -10,7 +10,7 @@
 /* Local, per thread: long enough for a path, two sizes and a remedy. */
 static _Thread_local struct {
     hshm_status status;
-    char sentence[768];
+    char sentence[sizeof(((struct sentence *)0)->s)];
     char errno_words[96];
 } last;
 
@@ -26,6 +26,21 @@ fail(hshm_status status, const char *format, ...)
     memcpy(last.sentence, sentence, sizeof sentence);
     last.status = status;
     return status;
+}
+
+struct sentence
+sentence_keep(void)
+{
+    struct sentence kept = { .status = last.status };
+    memcpy(kept.s, last.sentence, sizeof kept.s);
+    return kept;
+}
+
+void
+sentence_restore(const struct sentence *kept)
+{
+    memcpy(last.sentence, kept->s, sizeof last.sentence);
+    last.status = kept->status;
 }
 
 const char *

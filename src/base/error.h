@@ -13,6 +13,14 @@
 /* Remember the sentence for this thread and return `status`, so that a caller can `return fail(...)`. */
 hshm_status fail(hshm_status status, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* The calling thread's last failure, for who does more after it that may fail too. */
+struct sentence {
+    hshm_status status;
+    char s[768];
+};
+struct sentence sentence_keep(void);
+void sentence_restore(const struct sentence *kept);
+
 /* An errno as words with its name's number: "No space left on device (errno 28)".  Good until this thread's next one. */
 const char *errno_text(int error);
 

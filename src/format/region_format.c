@@ -89,7 +89,8 @@ region_format_header(struct region_header *header, const struct region_birth *bi
     header->format_version = REGION_FORMAT_VERSION;
     header->abi_tag = region_abi_tag();
     header->compat = 0;
-    header->incompat = 0;
+    header->incompat = birth->host_size < birth->region_size ? REGION_INCOMPAT_DEVICE : 0;
+    header->host_size = birth->host_size < birth->region_size ? birth->host_size : 0;
     memcpy(header->uuid, birth->uuid, sizeof header->uuid);
     header->region_size = birth->region_size;
     header->heap_off = region_heap_off(birth->slot_count);
@@ -162,16 +163,24 @@ region_check_base(const struct region_header *copy, uint64_t available, const ch
                     "%s uses features 0x%" PRIx64 " that this library does not know; use a newer library", name,
                     copy->incompat & ~REGION_INCOMPAT_KNOWN);
 
-    if (copy->region_size > available)
-        return corrupt(name, "its size", copy->region_size, available);
+    const bool has_device = (copy->incompat & REGION_INCOMPAT_DEVICE) != 0;
+    if (has_device != (copy->backend_kind == HSHM_BACKEND_GPU_MALLOC))
+        return corrupt(name, "its kind of backend", copy->backend_kind, copy->incompat);
+    if (has_device && (copy->host_size >= copy->region_size || copy->host_size % CACHE_LINE != 0))
+        return corrupt(name, "its part in the file", copy->host_size, copy->region_size);
+    if (copy->region_size > REGION_SIZE_MAX)
+        return corrupt(name, "its size", copy->region_size, REGION_SIZE_MAX);
+    const uint64_t host_size = region_host_size(copy);
+    if (host_size > available)
+        return corrupt(name, "its size", host_size, available);
     if (copy->slots_off != sizeof *copy)
         return corrupt(name, "the place of its slots", copy->slots_off, sizeof *copy);
     if (copy->slot_size != sizeof(struct region_slot))
         return corrupt(name, "the size of a slot", copy->slot_size, sizeof(struct region_slot));
     if (copy->slot_count == 0 || copy->heap_off != region_heap_off(copy->slot_count))
         return corrupt(name, "the end of its slots", copy->heap_off, region_heap_off(copy->slot_count));
-    if (copy->heap_off > copy->region_size)
-        return corrupt(name, "the end of its slots", copy->heap_off, copy->region_size);
+    if (copy->heap_off > host_size || host_size - copy->heap_off < region_device_size(has_device))
+        return corrupt(name, "the end of its slots", copy->heap_off, host_size);
     if (copy->slice_shift != region_slice_shift(copy->region_size))
         return corrupt(name, "its slice shift", copy->slice_shift, region_slice_shift(copy->region_size));
     if (copy->commit > HSHM_COMMIT_PREFAULT)
@@ -189,24 +198,51 @@ region_check_heap(const struct region_header *copy, const char *name)
                     name);
 
     /* Parts follow each other in this order; each begins on a cache line of its own. */
+    const bool has_device = (copy->incompat & REGION_INCOMPAT_DEVICE) != 0;
+    const uint64_t host_size = region_host_size(copy);
     const struct {
         const char *field;
-        uint64_t off, size;
+        uint64_t off, size, end;
     } parts[] = {
-        { "the place of its table", copy->table_off, copy->table_size },
-        { "the place of its root", copy->root_off, copy->root_size },
-        { "the place of its custom header", copy->custom_off, copy->custom_size },
-        { "the place of its data", copy->data_off, copy->data_size },
+        { "the place of its table", copy->table_off, copy->table_size, host_size },
+        { "the place of its root", copy->root_off, copy->root_size, host_size },
+        { "the place of its custom header", copy->custom_off, copy->custom_size, host_size },
+        { "the place of its data", copy->data_off, copy->data_size, copy->region_size },
     };
-    uint64_t low = copy->heap_off;
+    uint64_t low = copy->heap_off + region_device_size(has_device);
     for (size_t i = 0; i < COUNTOF(parts); i++) {
         if (parts[i].off == 0 && parts[i].size == 0)
             continue;
-        if (parts[i].off % CACHE_LINE != 0 || !range_inside(parts[i].off, parts[i].size, low, copy->region_size))
+        if (parts[i].off % CACHE_LINE != 0 || !range_inside(parts[i].off, parts[i].size, low, parts[i].end))
             return corrupt(name, parts[i].field, parts[i].off, low);
         low = parts[i].off + parts[i].size;
     }
+    if (has_device && copy->data_off != host_size)
+        return corrupt(name, "the place of its data", copy->data_off, host_size);
     if (!is_power_of_two(copy->min_block) || copy->min_block < GRANULE || copy->min_block > REGION_MIN_BLOCK_MAX)
         return corrupt(name, "its smallest block", copy->min_block, GRANULE);
+    return HSHM_OK;
+}
+
+uint64_t
+region_checksum_of_device(const struct region_device *device)
+{
+    return region_checksum(device, offsetof(struct region_device, checksum));
+}
+
+hshm_status
+region_check_device(const struct region_device *copy, uint64_t size, const char *name)
+{
+    if (copy->checksum != region_checksum_of_device(copy))
+        return fail(
+            HSHM_E_CORRUPT,
+            "%s is damaged: the checksum over its device memory's description is wrong; do not use it, remove it",
+            name);
+    if (copy->size != size)
+        return corrupt(name, "the size of its device memory", copy->size, size);
+    if (copy->vendor != VENDOR_CUDA && copy->vendor != VENDOR_HIP)
+        return corrupt(name, "its device's vendor", copy->vendor, VENDOR_HIP);
+    if (!is_power_of_two(copy->alignment))
+        return corrupt(name, "its device memory's alignment", copy->alignment, copy->size);
     return HSHM_OK;
 }

@@ -28,14 +28,21 @@ enum {
     CACHE_LINE = 64,
     GRANULE = 16,         /* smallest unit of a block, and its alignment */
     SLICE_SHIFT_MAX = 16, /* slices of 64 KiB, from 16 MiB upwards      */
-    REGION_MIN_BLOCK_MAX = 4096
+    REGION_MIN_BLOCK_MAX = 4096,
+    REGION_DEVICE_SCALE = 4,    /* tables for a device's memory are those of a region of a 16th */
+    REGION_DEVICE_BLOCK = 256,  /* the smallest block there                                     */
+    REGION_DEVICE_CONTROL = 200 /* of so much of it, one part may be control data               */
 };
 
 /* "hshmreg1" as it lies in memory on a little-endian machine. */
 #define REGION_MAGIC UINT64_C(0x316765726d687368)
 
-/* Features that a region may have.  None exist in v1; unknown incompatible ones are refused, compatible ones ignored. */
-#define REGION_INCOMPAT_KNOWN UINT64_C(0)
+/* Offsets need room to be added up in a file's 63 bits. */
+#define REGION_SIZE_MAX (UINT64_C(1) << 60)
+
+/* Features that a region may have.  Unknown incompatible ones are refused, compatible ones ignored. */
+#define REGION_INCOMPAT_DEVICE UINT64_C(1) /* the blocks lie in a device's memory: host_size, struct region_device */
+#define REGION_INCOMPAT_KNOWN REGION_INCOMPAT_DEVICE
 
 enum region_state {
     REGION_EMPTY = 0, /* no heap yet: attachers are told to wait              */
@@ -62,7 +69,7 @@ struct region_header {
     uint32_t creator_pid;    /*  96: for people                                                       */
     uint32_t creator_uid;    /* 100: for people                                                       */
     uint64_t created_ns;     /* 104: wall clock, for people                                           */
-    uint64_t reserved0;      /* 112                                                                   */
+    uint64_t host_size;      /* 112: INCOMPAT_DEVICE: so many of the bytes are the file's             */
     uint64_t checksum;       /* 120: region_checksum() of bytes 0..119                                */
 
     uint32_t allocator_kind;  /* 128: hshm_allocator_kind                                             */
@@ -130,15 +137,44 @@ static_assert(offsetof(struct region_slot, log) == 40, "format v1");
 static_assert(offsetof(struct region_slot, command) == 48, "format v1");
 
 /*
+ * Shared, with INCOMPAT_DEVICE: at heap_off, which is then the first byte behind the slots still; the heap begins behind it.
+ * Written before the region has a name, and never again.  The bytes [host_size, region_size) of the region are the device's
+ * memory: nobody's CPU touches them, and the data is just these.
+ */
+struct region_device {
+    uint32_t vendor;          /*   0: enum region_vendor: whose driver made the handle                  */
+    uint32_t alignment;       /*   4: of the memory's first byte, at least, wherever it is mapped       */
+    uint64_t size;            /*   8: bytes of it; region_size - host_size                              */
+    uint8_t uuid[16];         /*  16: the device's, as its driver tells it                              */
+    uint8_t handle[64];       /*  32: by which other processes map it; the driver's                     */
+    uint32_t owner_pid;       /*  96: for people; whether the owner lives, its lock tells               */
+    uint32_t reserved0;       /* 100                                                                    */
+    uint64_t owner_namespace; /* 104: of pids: its inode; for people                                    */
+    uint64_t boot_id[2];      /* 112: in which the memory was made                                      */
+    uint64_t reserved1[15];   /* 128                                                                    */
+    uint64_t checksum;        /* 248: region_checksum() of bytes 0..247                                 */
+};
+static_assert(sizeof(struct region_device) == 256, "format v1");
+static_assert(offsetof(struct region_device, uuid) == 16, "format v1");
+static_assert(offsetof(struct region_device, handle) == 32, "format v1");
+static_assert(offsetof(struct region_device, owner_pid) == 96, "format v1");
+static_assert(offsetof(struct region_device, boot_id) == 112, "format v1");
+static_assert(offsetof(struct region_device, checksum) == 248, "format v1");
+
+enum region_vendor { VENDOR_CUDA = 1, VENDOR_HIP = 2 };
+
+/*
  * Lock bytes of a region's file.  Shared and exclusive are of OFD locks; see sync/liveness.h.
  *
  *     gate           shared while attaching; the remover locks the whole file exclusively, and so finds out in one step
  *                    that nobody lives here and that nobody is about to
  *     readers        shared by each attacher without write permission, for as long as it stays
+ *     owner          exclusive by the process that has the device's memory, for as long as it has it
  *     slot i         exclusive by the process in slot i, for as long as it stays
  */
 #define LOCK_GATE_OFF UINT64_C(0)
 #define LOCK_READERS_OFF UINT64_C(8)
+#define LOCK_OWNER_OFF UINT64_C(16)
 #define LOCK_BYTES UINT64_C(1)
 
 /* What both sides must agree on before either may touch the other's words. */
@@ -163,6 +199,7 @@ uint32_t region_slice_shift(uint64_t region_size);
  */
 struct region_birth {
     uint64_t region_size;
+    uint64_t host_size; /* the same, or less: then the rest is a device's */
     uint32_t slot_count;
     uint32_t backend_kind;
     uint32_t backend_id;
@@ -177,6 +214,29 @@ void region_format_header(struct region_header *header, const struct region_birt
 
 /* Where the first byte behind the slots is. */
 uint64_t region_heap_off(uint32_t slot_count);
+
+/* Bytes behind the slots that are the region's still. */
+static inline uint64_t
+region_device_size(bool has_device)
+{
+    return has_device ? sizeof(struct region_device) : 0;
+}
+
+/* The checksum as it must be. */
+uint64_t region_checksum_of_device(const struct region_device *device);
+
+/*
+ * Check the description of a device's memory, copied, as untrusted input; `size` is what the header leaves for it.
+ * HSHM_OK or HSHM_E_CORRUPT.
+ */
+hshm_status region_check_device(const struct region_device *copy, uint64_t size, const char *name);
+
+/* How many of a checked header's bytes the file has. */
+static inline uint64_t
+region_host_size(const struct region_header *copy)
+{
+    return (copy->incompat & REGION_INCOMPAT_DEVICE) != 0 ? copy->host_size : copy->region_size;
+}
 
 /*
  * Copy a header out of shared memory, each word once, so that what was checked is what is used.

@@ -8,6 +8,7 @@
  * The list of managers is global, besides the default manager: fork() has no argument.
  */
 #include "allocator/thread_table.h"
+#include "backend/gpu_region.h"
 #include "backend/members.h"
 #include "base/error.h"
 #include "manager/manager.h"
@@ -92,6 +93,7 @@ forget_building(hshm_manager *manager)
 static void
 after_fork_in_child(void)
 {
+    gpu_fork_child();
     for (hshm_manager *manager = managers.first; manager != NULL; manager = manager->next) {
         forget_building(manager);
         for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next)

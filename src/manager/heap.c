@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "allocator/thread_table.h"
+#include "backend/gpu_region.h"
 #include "backend/members.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -59,6 +60,55 @@ ask(void *arg, uint32_t process)
     return load_acquire(&region->slots[process].state) == SLOT_TAKEN ? PROCESS_DEAD : PROCESS_NONE;
 }
 
+/* ---- a device, if the region has one ---- */
+
+static bool
+is_on_device(const struct region *region)
+{
+    return region->host_size < region->size;
+}
+
+static hshm_status
+device_address(void *arg, uint64_t off, uint64_t *ret_at)
+{
+    return region_gpu_address(arg, off, ret_at);
+}
+
+static hshm_status
+copy_to(void *arg, uint64_t off, const void *from, uint64_t size)
+{
+    return region_gpu_copy_to(arg, off, from, size);
+}
+
+static hshm_status
+copy_from(void *arg, void *to, uint64_t off, uint64_t size)
+{
+    return region_gpu_copy_from(arg, to, off, size);
+}
+
+static hshm_status
+copy_within(void *arg, uint64_t to, uint64_t from, uint64_t size)
+{
+    return region_gpu_copy_within(arg, to, from, size);
+}
+
+static hshm_status
+fill(void *arg, uint64_t off, uint8_t byte, uint64_t size)
+{
+    return region_gpu_fill(arg, off, byte, size);
+}
+
+static const struct device_calls device_calls = { copy_to, copy_from, copy_within, fill };
+
+/* Checked when the region was joined; read once. */
+static uint64_t
+device_alignment(const struct region *region)
+{
+    const volatile struct region_device *part =
+        (const volatile struct region_device *)(void *)(region->base + region_heap_off(region->slot_count));
+    return is_on_device(region) ? part->alignment : 0;
+}
+
 static hshm_allocator *
 new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct heap_layout *layout,
            hshm_allocator_id id)
@@ -89,6 +139,9 @@ new_handle(hshm_backend *backend, const struct allocator_ops *ops, const struct 
         .ask = ask,
         .processes = region->slot_count,
         .knows_the_dead = knows_the_dead(region),
+        .device_address = region->gpu != NULL ? device_address : NULL,
+        .device = is_on_device(region) ? &device_calls : NULL,
+        .device_alignment = device_alignment(region),
     };
     return a;
 }
@@ -105,18 +158,26 @@ check_pair(const struct region *region, const struct allocator_ops *ops)
     return HSHM_OK;
 }
 
-static hshm_status
-check_min_block(const struct allocator_ops *ops, size_t min_block)
+/* The smallest block unless the caller says. */
+static uint32_t
+default_min_block(const struct region *region)
 {
-    if (min_block == 0 || min_block == GRANULE)
+    return is_on_device(region) ? REGION_DEVICE_BLOCK : GRANULE;
+}
+
+static hshm_status
+check_min_block(const struct region *region, const struct allocator_ops *ops, size_t min_block)
+{
+    const uint32_t least = default_min_block(region);
+    if (min_block == 0 || min_block == least)
         return HSHM_OK;
     if (!(ops->needs & TAKES_MIN_BLOCK))
         return fail(HSHM_E_NOTSUP,
-                    "a %s heap has no smallest block that could be chosen: min_block is %zu, not 0 or %d", ops->title,
-                    min_block, GRANULE);
-    if (!is_power_of_two(min_block) || min_block < GRANULE || min_block > REGION_MIN_BLOCK_MAX)
-        return fail(HSHM_E_INVAL, "min_block is %zu; it must be a power of two from %d to %d", min_block, GRANULE,
-                    REGION_MIN_BLOCK_MAX);
+                    "a %s heap has no smallest block that could be chosen: min_block is %zu, not 0 or %" PRIu32,
+                    ops->title, min_block, least);
+    if (!is_power_of_two(min_block) || min_block < least || min_block > REGION_MIN_BLOCK_MAX)
+        return fail(HSHM_E_INVAL, "min_block is %zu; it must be a power of two from %" PRIu32 " to %d%s", min_block,
+                    least, REGION_MIN_BLOCK_MAX, least == GRANULE ? "" : " in a GPU's memory");
     return HSHM_OK;
 }
 
@@ -147,11 +208,16 @@ describe(struct region_header *header, const hshm_allocator *a)
     header->heap_checksum = region_checksum_of_heap(header);
 }
 
-/* Control data reads as zero, and its fixed part can be touched without a SIGBUS. */
+/* Control data reads as zero, and its fixed part can be touched without a SIGBUS; all of it, where the data is elsewhere. */
 static hshm_status
 prepare_control(struct region *region, const struct heap_layout *layout)
 {
     const uint64_t heap_off = region_heap_off(region->slot_count);
+    if (is_on_device(region)) {
+        const uint64_t end =
+            layout->custom_size != 0 ? layout->custom_off + layout->custom_size : layout->root_off + layout->root_size;
+        return region->ops->promise(region, heap_off, end - heap_off);
+    }
     if (!region->zeroed)
         memset(region->base + heap_off, 0, layout->data_off - heap_off);
     if (region->commit == HSHM_COMMIT_LAZY && region->ops->promise != NULL)
@@ -167,7 +233,7 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
     struct region_header *header = region_header(region);
     hshm_status status = check_pair(region, ops);
     if (status == HSHM_OK)
-        status = check_min_block(ops, options->min_block);
+        status = check_min_block(region, ops, options->min_block);
     if (status == HSHM_OK)
         status = check_lifetime(region, ops, options->lifetime);
     if (status != HSHM_OK)
@@ -176,14 +242,17 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
         return fail(HSHM_E_EXISTS, "%s has a heap already, and a region holds one; create another backend",
                     region_name(region).s);
     struct heap_layout layout = { 0 };
+    const bool on_device = is_on_device(region);
     /* Not as the header says: others may write there already. */
     const struct heap_wish wish = {
-        .heap_off = region_heap_off(region->slot_count),
+        .heap_off = region_heap_begin(region),
         .region_size = region->size,
+        .data_off = on_device ? region->host_size : 0,
+        .scale = on_device ? (region->size - region->host_size) >> REGION_DEVICE_SCALE : region->size,
         .custom_size = custom_size,
-        .min_block = options->min_block == 0 ? GRANULE : (uint32_t)options->min_block,
+        .min_block = options->min_block == 0 ? default_min_block(region) : (uint32_t)options->min_block,
         .cpus = cpu_count(),
-        .zeroed = region->zeroed,
+        .zeroed = region->zeroed && !on_device,
         .lifetime = (uint32_t)options->lifetime,
     };
     status = ops->layout(&wish, &layout);
@@ -200,6 +269,8 @@ heap_create(hshm_backend *backend, hshm_allocator_id id, const struct allocator_
         free(a);
         return status;
     }
+    if (on_device)
+        allocator_use_device(a);
     FAILPOINT("heap.begun");
     describe(header, a);
     FAILPOINT("heap.described");
@@ -263,6 +334,8 @@ heap_open(hshm_backend *backend, const struct region_header *header, hshm_alloca
         free(a);
         return status;
     }
+    if (is_on_device(region))
+        allocator_use_device(a);
     if (a->read_only)
         allocator_refuse_writes(a);
     else
@@ -301,4 +374,10 @@ heap_owns(hshm_allocator *a, const void *addr)
     if ((uintptr_t)addr - custom < a->layout.custom_size)
         return true;
     return a->ops.owns != NULL ? a->ops.owns(a, addr) : allocator_has(a, addr);
+}
+
+bool
+heap_is_out_of_reach(const hshm_allocator *a, const void *addr)
+{
+    return a->system.device != NULL && allocator_has(a, addr);
 }

@@ -80,14 +80,15 @@ new_backend(hshm_backend_id id)
     return backend;
 }
 
-/* Leave the memory of a backend that is in no list any more. */
-static void
+/* Leave the memory of a backend that is in no list any more.  Fails where a device's driver did; it is left even then. */
+static hshm_status
 end_backend(hshm_backend *backend)
 {
     heap_close(backend->allocator);
     heap_close(backend->forgotten);
-    region_leave(&backend->region);
+    const hshm_status status = region_leave(&backend->region);
     free(backend);
+    return status;
 }
 
 /* Take the finished backend of that id out of the list.  NULL when there is none. */
@@ -118,7 +119,7 @@ hshm_manager_destroy(hshm_manager *manager)
         local_lock_give(&emptied->lock);
         if (backend == NULL)
             break;
-        end_backend(backend);
+        (void)end_backend(backend);
     }
     if (emptied != &default_manager) {
         fork_list_remove(emptied);
@@ -157,9 +158,12 @@ copy_backend_options(const hshm_backend_options *given, hshm_backend_options *re
 {
     if (given == NULL)
         return HSHM_OK;
-    const hshm_status status = check_struct_size("hshm_backend_options", given->struct_size, sizeof *given);
+    const hshm_status status =
+        check_struct_size("hshm_backend_options", given->struct_size, offsetof(hshm_backend_options, gpu));
+    /* Callers of an older header have a shorter struct; what it lacks has its default. */
     if (status == HSHM_OK)
-        *ret_options = *given;
+        memcpy(ret_options, given,
+               given->struct_size < sizeof *given ? offsetof(hshm_backend_options, gpu) : sizeof *given);
     return status;
 }
 
@@ -242,7 +246,9 @@ attach_once(hshm_manager *manager, const struct backend_ops *ops, const char *ur
     if (status == HSHM_OK)
         status = register_attached(manager, backend);
     if (status != HSHM_OK) {
-        end_backend(backend);
+        const struct sentence kept = sentence_keep();
+        (void)end_backend(backend);
+        sentence_restore(&kept);
         return status;
     }
     *ret_backend = backend;
@@ -265,10 +271,12 @@ hshm_backend_attach(hshm_manager *manager, hshm_backend_kind kind, const char *u
     if (ops == NULL)
         return HSHM_E_INVAL;
     if (options != NULL) {
-        const hshm_status status = check_struct_size("hshm_attach_options", options->struct_size, sizeof *options);
+        const hshm_status status =
+            check_struct_size("hshm_attach_options", options->struct_size, offsetof(hshm_attach_options, gpu));
         if (status != HSHM_OK)
             return status;
-        wanted = *options;
+        memcpy(&wanted, options,
+               options->struct_size < sizeof wanted ? offsetof(hshm_attach_options, gpu) : sizeof wanted);
     }
     hshm_backend *backend = NULL;
     struct wait wait = wait_begin(wanted.timeout_ms);
@@ -295,8 +303,8 @@ hshm_backend_destroy(hshm_manager *manager, hshm_backend_id id)
     /* Our slot is still ours here, so nobody can take the region for dead while its name goes. */
     if (backend->creator == life_pid() && backend->region.ops->unname != NULL)
         status = backend->region.ops->unname(&backend->region);
-    end_backend(backend);
-    return status;
+    const hshm_status ended = end_backend(backend);
+    return status == HSHM_OK ? ended : status;
 }
 
 hshm_status
@@ -305,8 +313,7 @@ hshm_backend_detach(hshm_manager *manager, hshm_backend_id id)
     hshm_backend *backend = take_backend(or_default(manager), id);
     if (backend == NULL)
         return unknown_backend(id);
-    end_backend(backend);
-    return HSHM_OK;
+    return end_backend(backend);
 }
 
 hshm_status
@@ -546,7 +553,14 @@ hshm_resolve(hshm_manager *manager, hshm_shm_ptr pointer, void **ret_addr)
         status = unknown_allocator(pointer.allocator);
     } else {
         void *addr = hshm_to_addr(backend->allocator, pointer.off);
-        if (heap_owns(backend->allocator, addr))
+        if (heap_is_out_of_reach(backend->allocator, addr))
+            status =
+                fail(HSHM_E_NOTSUP,
+                     "offset %" PRIu64 " of the heap %" PRIu32 ".%" PRIu32 " lies in device memory, which no processor "
+                     "can touch; hshm_to_addr() gives an address for calls of this library, hshm_device_ptr() one "
+                     "for kernels",
+                     pointer.off, pointer.allocator.major, pointer.allocator.minor);
+        else if (heap_owns(backend->allocator, addr))
             *ret_addr = addr;
         else
             status = fail(HSHM_E_INVAL, "offset %" PRIu64 " lies outside the heap %" PRIu32 ".%" PRIu32, pointer.off,

@@ -59,6 +59,9 @@ bool heap_owns(hshm_allocator *allocator, const void *addr);
 void by_address_add(hshm_allocator *allocator);
 void by_address_remove(hshm_allocator *allocator);
 
+/* Does it lie in data that no processor can touch? */
+bool heap_is_out_of_reach(const hshm_allocator *allocator, const void *addr);
+
 /* ---- fork.c: every manager of the process, so that fork() finds them ---- */
 
 void fork_list_add(hshm_manager *manager);

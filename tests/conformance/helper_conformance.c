@@ -19,7 +19,7 @@ look_and_free(hshm_allocator *heap, struct exchange *exchange)
 {
     for (uint32_t i = 0; i < EXCHANGE_BLOCKS; i++) {
         void *block = hshm_to_addr(heap, exchange->blocks[i]);
-        if (hshm_usable_size(heap, block) < EXCHANGE_SIZE(i) || !block_holds(block, EXCHANGE_SIZE(i), i))
+        if (hshm_usable_size(heap, block) < EXCHANGE_SIZE(i) || !heap_holds(heap, block, EXCHANGE_SIZE(i), i))
             return 10;
         if (i % 2 == 0) {
             if (hshm_free(heap, block) != HSHM_OK || hshm_free(heap, block) != HSHM_E_BADFREE)
@@ -38,7 +38,7 @@ leave_blocks(hshm_allocator *heap, struct exchange *exchange)
         hshm_ptr block;
         if (hshm_allocate(heap, EXCHANGE_SIZE(i), &block) != HSHM_OK)
             return 12;
-        block_fill(block.addr, EXCHANGE_SIZE(i), EXCHANGE_HELPERS + i);
+        heap_fill(heap, block.addr, EXCHANGE_SIZE(i), EXCHANGE_HELPERS + i);
         exchange->blocks[i] = block.shm.off;
     }
     return 0;

@@ -13,10 +13,33 @@ struct row {
     const char *name;
     hshm_backend_kind backend;
     hshm_allocator_kind allocator;
-    hshm_status made;  /* what creating answers: HSHM_OK, HSHM_E_NOTSUP, HSHM_E_DEVICE */
-    bool shared;       /* others can attach                                            */
-    const char *words; /* where it is refused: part of the sentence                    */
+    const char *device; /* GPU kinds: hshm_backend_options.gpu_device                  */
+    hshm_status made;   /* what creating answers: HSHM_OK, HSHM_E_NOTSUP, HSHM_E_DEVICE */
+    bool shared;        /* others can attach                                            */
+    const char *words;  /* where it is refused: part of the sentence                    */
 };
+
+/* Blocks that no processor can touch. */
+static inline bool
+row_is_on_device(const struct row *row)
+{
+    return row->backend == HSHM_BACKEND_GPU_MALLOC;
+}
+
+/* A region's size there: device memory comes in whole pieces of 2 MiB, all of it for blocks. */
+static inline size_t
+row_size(const struct row *row, size_t size)
+{
+    const size_t piece = (size_t)2 << 20;
+    return row_is_on_device(row) ? (size + piece - 1) / piece * piece : size;
+}
+
+/* Of a block's offset, hshm_resolve() answers an address that can be used, or that there is none. */
+static inline hshm_status
+row_resolves(const struct row *row)
+{
+    return row_is_on_device(row) ? HSHM_E_NOTSUP : HSHM_OK;
+}
 
 extern const struct row rows[];
 extern const size_t row_count;
@@ -68,6 +91,7 @@ struct named_case {
     row_case run;
     bool shared_only;
 };
+/* GPU kinds: each in a process of its own, because a driver's user cannot fork and use it in the child. */
 int run_rows(const char *group, const struct named_case *cases, size_t case_count);
 
 #endif

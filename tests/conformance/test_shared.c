@@ -10,6 +10,13 @@
 
 enum { SIZE = 512 * 1024 };
 
+/* The same program, with the same rows. */
+#if defined(HSHM_TEST_ON_STANDINS)
+#define HELPER "helper_conformance_standin"
+#else
+#define HELPER "helper_conformance"
+#endif
+
 static const struct row *
 row_of(void **state)
 {
@@ -27,17 +34,19 @@ offsets_mean_the_same_at_two_addresses(void **state)
 
     hshm_ptr block;
     assert_ok(hshm_allocate(stage.heap, 3000, &block));
-    block_fill(block.addr, 3000, 1);
+    heap_fill(stage.heap, block.addr, 3000, 1);
     void *seen = NULL;
-    assert_ok(hshm_resolve(view.manager, block.shm, &seen));
+    assert_status(hshm_resolve(view.manager, block.shm, &seen), row_resolves(stage.row));
+    if (row_is_on_device(stage.row))
+        seen = hshm_to_addr(view.heap, block.shm.off);
     assert_ptr_not_equal(seen, block.addr);
-    assert_true(block_holds(seen, 3000, 1));
-    block_fill(seen, 3000, 2);
-    assert_true(block_holds(block.addr, 3000, 2));
+    assert_true(heap_holds(view.heap, seen, 3000, 1));
+    heap_fill(view.heap, seen, 3000, 2);
+    assert_true(heap_holds(stage.heap, block.addr, 3000, 2));
 
     hshm_ptr by_offset = { NULL, block.shm };
     assert_ok(hshm_reallocate(view.heap, &by_offset, 6000));
-    assert_true(block_holds(by_offset.addr, 3000, 2));
+    assert_true(heap_holds(view.heap, by_offset.addr, 3000, 2));
     by_offset.addr = NULL;
     assert_ok(hshm_deallocate(stage.heap, &by_offset));
     assert_int_equal(stats_of(view.heap).live_blocks, 0);
@@ -93,6 +102,7 @@ one_list_holds_an_id_once(void **state)
     hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
     options.array = stage.array;
     options.array_size = stage.size;
+    options.gpu_device = stage.row->device;
     assert_status(hshm_backend_attach(stage.manager, stage.row->backend, stage.url, &options, NULL), HSHM_E_EXISTS);
     assert_sentence("another manager");
     assert_footprint(before);
@@ -108,11 +118,11 @@ read_only_looks_and_does_not_touch(void **state)
     stage_make(&stage, row_of(state), SIZE, 64);
     hshm_ptr block;
     assert_ok(hshm_allocate(stage.heap, 500, &block));
-    block_fill(block.addr, 500, 9);
+    heap_fill(stage.heap, block.addr, 500, 9);
     view_open(&view, &stage, true);
 
     void *seen = hshm_to_addr(view.heap, block.shm.off);
-    assert_true(block_holds(seen, 500, 9));
+    assert_true(heap_holds(view.heap, seen, 500, 9));
     assert_int_equal(hshm_usable_size(view.heap, seen), hshm_usable_size(stage.heap, block.addr));
     assert_same_stats(view.heap, stats_of(stage.heap));
     assert_non_null(hshm_allocator_custom_header(view.heap, NULL));
@@ -153,21 +163,21 @@ another_program_works_on_the_heap(void **state)
     for (uint32_t i = 0; i < EXCHANGE_BLOCKS; i++) {
         hshm_ptr block;
         assert_ok(hshm_allocate(stage.heap, EXCHANGE_SIZE(i), &block));
-        block_fill(block.addr, EXCHANGE_SIZE(i), i);
+        heap_fill(stage.heap, block.addr, EXCHANGE_SIZE(i), i);
         exchange->blocks[i] = block.shm.off;
     }
     char words[4][32];
     char base[32];
     stage_words(&stage, words);
     (void)snprintf(base, sizeof base, "%" PRIxPTR, (uintptr_t)hshm_to_addr(stage.heap, 64) - 64);
-    assert_int_equal(child_wait(helper_start("helper_conformance", words[0], words[1], words[2], words[3],
+    assert_int_equal(child_wait(helper_start(HELPER, words[0], words[1], words[2], words[3],
                                              stage.url == NULL ? "" : stage.url, base, NULL)),
                      0);
     assert_int_equal(exchange->word, EXCHANGE_FROM_HELPER);
     assert_int_not_equal(exchange->base, (uintptr_t)hshm_to_addr(stage.heap, 64) - 64);
     for (uint32_t i = 0; i < EXCHANGE_BLOCKS; i++) {
         void *block = hshm_to_addr(stage.heap, exchange->blocks[i]);
-        assert_true(block_holds(block, EXCHANGE_SIZE(i), i % 2 == 0 ? EXCHANGE_HELPERS + i : i));
+        assert_true(heap_holds(stage.heap, block, EXCHANGE_SIZE(i), i % 2 == 0 ? EXCHANGE_HELPERS + i : i));
         assert_ok(hshm_free(stage.heap, block));
     }
     assert_emptied(stage.heap);
@@ -235,7 +245,8 @@ who_comes_early_waits(void **state)
     const pid_t child = child_start(attach_early, &early);
     step_wait(early.step, 1);
     assert_ok(hshm_manager_create(&stage->manager));
-    assert_ok(hshm_backend_create(stage->manager, STAGE_BACKEND, stage->row->backend, SIZE, stage->url, NULL, NULL));
+    assert_ok(hshm_backend_create(stage->manager, STAGE_BACKEND, stage->row->backend, SIZE, stage->url, &stage->options,
+                                  NULL));
     assert_ok(hshm_allocator_create(stage->manager, STAGE_BACKEND, STAGE_ID, stage->row->allocator, 0, NULL, NULL));
     assert_int_equal(child_wait(child), 0);
     stage_end(stage);
@@ -275,8 +286,8 @@ names_go_with_their_creator_only(void **state)
     /* Who is attached goes on. */
     void *block = hshm_malloc(view.heap, 1000);
     assert_non_null(block);
-    block_fill(block, 1000, 3);
-    assert_true(block_holds(block, 1000, 3));
+    heap_fill(view.heap, block, 1000, 3);
+    assert_true(heap_holds(view.heap, block, 1000, 3));
     if (stage.url != NULL) {
         struct view late;
         assert_status(view_try(&late, &stage, false, 0), HSHM_E_NOTFOUND);
@@ -294,10 +305,10 @@ detaching_leaves_the_heap_for_others(void **state)
     stage_make(&stage, row_of(state), SIZE, 0);
     hshm_ptr block;
     assert_ok(hshm_allocate(stage.heap, 100, &block));
-    block_fill(block.addr, 100, 4);
+    heap_fill(stage.heap, block.addr, 100, 4);
     assert_ok(hshm_backend_detach(stage.manager, STAGE_BACKEND));
     view_open(&view, &stage, false);
-    assert_true(block_holds(hshm_to_addr(view.heap, block.shm.off), 100, 4));
+    assert_true(heap_holds(view.heap, hshm_to_addr(view.heap, block.shm.off), 100, 4));
     view_close(&view);
     if (stage.url != NULL)
         assert_ok(hshm_backend_remove(stage.row->backend, stage.url));

@@ -22,6 +22,7 @@ enum {
     HEAD_OF_TABLE = 12 << 10,
     RANGES_MAX = 8,
     SMALL_REGION = 1 << 20,
+    SMALL_TABLE = 16 << 10,
     SLICES_AHEAD = 32
 };
 
@@ -99,12 +100,60 @@ root_of(const struct file_view *file)
     return (const struct slab_root *)(const void *)(file->bytes + header_of(file)->root_off);
 }
 
+struct measure {
+    hshm_backend_kind backend;
+    size_t size;
+};
+
+static int
+make_and_measure(void *arg)
+{
+    struct measure *measure = arg;
+    const char *name = test_name("measure");
+    char url[128];
+    file_url(measure->backend, name, url, sizeof url);
+    assert_ok(hshm_backend_create(NULL, 1, measure->backend, measure->size, url, NULL, NULL));
+    struct file_view file = file_view_open(name);
+    measure->size = file.size;
+    file_view_close(&file);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    return 0;
+}
+
+size_t
+file_size_of(hshm_backend_kind backend, size_t size)
+{
+    struct measure *measure = shared_bytes(sizeof *measure);
+    measure->backend = backend;
+    measure->size = size;
+    assert_int_equal(child_run(make_and_measure, measure), 0);
+    return measure->size;
+}
+
+static bool
+is_on_device(const struct file_view *file)
+{
+    return (header_of(file)->incompat & REGION_INCOMPAT_DEVICE) != 0;
+}
+
+size_t
+file_control_size(const struct file_view *file)
+{
+    const struct region_header *header = header_of(file);
+    if (!is_on_device(file))
+        return (size_t)header->data_off;
+    return (size_t)(header->custom_size == 0 ? header->root_off + header->root_size
+                                             : header->custom_off + header->custom_size);
+}
+
 void
 file_view_copy(const struct file_view *from, const struct file_view *to)
 {
     assert_int_equal(from->size, to->size);
     size_t size = from->size;
-    if (size > SMALL_REGION && has_slabs(from) && root_of(from)->high < root_of(from)->slices) {
+    if (is_on_device(from))
+        size = file_control_size(from);
+    else if (size > SMALL_REGION && has_slabs(from) && root_of(from)->high < root_of(from)->slices) {
         size = (size_t)(header_of(from)->data_off + (root_of(from)->high << root_of(from)->slice_shift));
         assert_int_equal(
             fallocate(to->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)size, (off_t)(from->size - size)), 0);
@@ -139,7 +188,7 @@ ranges_of(const struct watch *watch, struct range ranges[RANGES_MAX])
         ranges[count++] = (struct range){ header->root_off, header->root_size };
         return count;
     }
-    if (watch->file.size <= SMALL_REGION) {
+    if (watch->file.size <= SMALL_REGION || header->table_size <= SMALL_TABLE) {
         ranges[count++] = (struct range){ table, watch->control - table };
         return count;
     }
@@ -164,7 +213,7 @@ ranges_of(const struct watch *watch, struct range ranges[RANGES_MAX])
 struct watch
 watch_begin(struct file_view file)
 {
-    struct watch watch = { .file = file, .control = (size_t)header_of(&file)->data_off };
+    struct watch watch = { .file = file, .control = file_control_size(&file) };
     watch.copy = malloc(watch.control);
     assert_non_null(watch.copy);
     memcpy(watch.copy, file.bytes, watch.control);

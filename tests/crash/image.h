@@ -19,6 +19,10 @@ struct file_view file_view_make(const char *name, size_t size);
 /* By what name a backend of that kind finds it. */
 void file_url(hshm_backend_kind backend, const char *name, char *ret_url, size_t size);
 void file_unlink(const char *name);
+/* How many bytes the file of such a region has; where the data lies on a device, it is another number. */
+size_t file_size_of(hshm_backend_kind backend, size_t size);
+/* Bytes of it that are control data, and the caller's header. */
+size_t file_control_size(const struct file_view *file);
 void file_view_close(struct file_view *file);
 /* Make `to` what `from` is: of the data, as much as was ever used; the rest reads as zero. */
 void file_view_copy(const struct file_view *from, const struct file_view *to);

@@ -60,25 +60,48 @@ any_size(struct worker *w)
 
 /* ---- what is in blocks ---- */
 
+hshm_allocator *
+attach_anyhow(hshm_backend_kind backend, const char *url)
+{
+    hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
+    hshm_allocator *heap = NULL;
+    if (backend == HSHM_BACKEND_GPU_MALLOC)
+        options.gpu = HSHM_GPU_OPTIONAL;
+    assert_ok(hshm_backend_attach(NULL, backend, url, &options, NULL));
+    assert_ok(hshm_allocator_get(NULL, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_ANY, &heap));
+    return heap;
+}
+
+static bool
+is_out_of_reach(hshm_allocator *heap, const void *block)
+{
+    return heap->system.device != NULL && hshm_device_ptr(heap, block) == NULL;
+}
+
 void
-fill_held(void *block, size_t size, uint64_t key)
+fill_held(hshm_allocator *heap, void *block, size_t size, uint64_t key)
 {
     unsigned char *bytes = block;
-    block_fill(bytes, size < EDGE ? size : EDGE, key);
+    if (size == 0 || is_out_of_reach(heap, block))
+        return;
+    heap_fill(heap, bytes, size < EDGE ? size : EDGE, key);
     if (size >= 2 * EDGE)
-        block_fill(bytes + size - EDGE, EDGE, key + 1);
+        heap_fill(heap, bytes + size - EDGE, EDGE, key + 1);
 }
 
 bool
-is_whole(const void *block, const struct held *held, uint64_t kept)
+is_whole(hshm_allocator *heap, const void *block, const struct held *held, uint64_t kept)
 {
     const unsigned char *bytes = block;
     const uint64_t first = held->size < EDGE ? held->size : EDGE;
+    if (is_out_of_reach(heap, block))
+        return true;
     /* block_fill() writes words: of the last, only whole bytes count, so a shorter prefix is looked at by words. */
     if (kept < first)
-        return block_holds(bytes, kept / 8 * 8, held->key);
-    return block_holds(bytes, first, held->key) &&
-           (held->size < 2 * EDGE || kept < held->size || block_holds(bytes + held->size - EDGE, EDGE, held->key + 1));
+        return heap_holds(heap, bytes, kept / 8 * 8, held->key);
+    return heap_holds(heap, bytes, first, held->key) &&
+           (held->size < 2 * EDGE || kept < held->size ||
+            heap_holds(heap, bytes + held->size - EDGE, EDGE, held->key + 1));
 }
 
 /* ---- entries ---- */
@@ -87,7 +110,7 @@ void
 free_held(struct worker *w, struct held *held)
 {
     void *block = hshm_to_addr(w->heap, held->off);
-    if (!is_whole(block, held, held->size))
+    if (!is_whole(w->heap, block, held, held->size))
         fail_msg("a block of %llu bytes was written to by another", (unsigned long long)held->size);
     held->off = 0;
     assert_ok(hshm_free(w->heap, block));
@@ -108,7 +131,7 @@ note_block(struct worker *w, void *block, size_t size)
     }
     at->size = size;
     at->key = next_random(&w->random);
-    fill_held(block, size, at->key);
+    fill_held(w->heap, block, size, at->key);
     at->off = hshm_to_off(w->heap, block);
 }
 
@@ -147,7 +170,7 @@ resize_held(struct worker *w, struct held *held)
         held->off = before.off;
         return;
     }
-    assert_true(is_whole(block, &before, before.size < size ? before.size : size));
+    assert_true(is_whole(w->heap, block, &before, before.size < size ? before.size : size));
     note_block(w, block, size);
 }
 

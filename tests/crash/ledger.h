@@ -64,9 +64,14 @@ size_t any_size(struct worker *w);
 
 /* Write down a block that was taken, filled; NULL is fine.  Where its part is full, an older one is freed first. */
 void note_block(struct worker *w, void *block, size_t size);
-void fill_held(void *block, size_t size, uint64_t key);
-/* Are the first `kept` bytes of a block of this size as they were filled? */
-bool is_whole(const void *block, const struct held *held, uint64_t kept);
+void fill_held(hshm_allocator *heap, void *block, size_t size, uint64_t key);
+/*
+ * Are the first `kept` bytes of a block of this size as they were filled?  Of blocks in the memory of a device whose owner is dead, as in
+ * every image, nothing is left that could be looked at, and the answer is yes.
+ */
+bool is_whole(hshm_allocator *heap, const void *block, const struct held *held, uint64_t kept);
+/* Attach, also to a heap on a device whose owner is dead. */
+hshm_allocator *attach_anyhow(hshm_backend_kind backend, const char *url);
 
 /* A block of that part of at least `from` and below `to` bytes, at random; NULL if there is none. */
 struct held *pick_block(struct worker *w, unsigned part, uint64_t from, uint64_t to);

@@ -277,7 +277,7 @@ settle_resized(struct victim *v)
     struct ledger *ledger = v->w.ledger;
     const struct held before = ledger->subject;
     void *block = v->block != NULL ? v->block : hshm_to_addr(v->w.heap, before.off);
-    assert_true(is_whole(block, &before, v->block != NULL ? ledger->keeps : before.size));
+    assert_true(is_whole(v->w.heap, block, &before, v->block != NULL ? ledger->keeps : before.size));
     note_block(&v->w, block, v->block != NULL ? v->size : before.size);
 }
 
@@ -314,7 +314,7 @@ run_unregister(struct victim *v)
 void
 attach_to(struct victim *v)
 {
-    hshm_allocator *heap = attach_heap(NULL, v->cast->backend, v->cast->url, 0);
+    hshm_allocator *heap = attach_anyhow(v->cast->backend, v->cast->url);
     v->w = worker_make(heap, &v->cast->ledger, PART_VICTIM, v->cast->seed + 1);
 }
 

@@ -123,7 +123,7 @@ make_subject(struct victim *v, void *block, size_t size)
     v->block = block;
     v->size = size;
     v->w.ledger->subject = (struct held){ hshm_to_off(v->w.heap, block), size, 1 };
-    fill_held(block, size, 1);
+    fill_held(v->w.heap, block, size, 1);
 }
 
 static bool

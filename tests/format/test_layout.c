@@ -41,7 +41,7 @@ the_header_lies_as_written(void **state)
         FIELD(region_header, creator_pid, 96, 4),
         FIELD(region_header, creator_uid, 100, 4),
         FIELD(region_header, created_ns, 104, 8),
-        FIELD(region_header, reserved0, 112, 8),
+        FIELD(region_header, host_size, 112, 8),
         FIELD(region_header, checksum, 120, 8),
         FIELD(region_header, allocator_kind, 128, 4),
         FIELD(region_header, min_block, 132, 4),
@@ -86,6 +86,21 @@ a_slot_lies_as_written(void **state)
 }
 
 static void
+a_device_s_memory_is_described_as_written(void **state)
+{
+    (void)state;
+    static const struct field fields[] = {
+        FIELD(region_device, vendor, 0, 4),      FIELD(region_device, alignment, 4, 4),
+        FIELD(region_device, size, 8, 8),        FIELD(region_device, uuid, 16, 16),
+        FIELD(region_device, handle, 32, 64),    FIELD(region_device, owner_pid, 96, 4),
+        FIELD(region_device, reserved0, 100, 4), FIELD(region_device, owner_namespace, 104, 8),
+        FIELD(region_device, boot_id, 112, 16),  FIELD(region_device, reserved1, 128, 120),
+        FIELD(region_device, checksum, 248, 8),
+    };
+    assert_layout("region_device", sizeof(struct region_device), fields, COUNTOF(fields), 256);
+}
+
+static void
 the_roots_lie_as_written(void **state)
 {
     (void)state;
@@ -115,7 +130,11 @@ constants_are_as_written(void **state)
     assert_int_equal(REGION_FORMAT_VERSION, 1);
     /* pointers of 8 bytes, atomic words of 8, cache lines of 64, granules of 16 */
     assert_int_equal(region_abi_tag(), 0x10400808);
-    assert_int_equal(REGION_INCOMPAT_KNOWN, 0);
+    assert_int_equal(REGION_INCOMPAT_KNOWN, 1);
+    assert_int_equal(REGION_INCOMPAT_DEVICE, 1);
+    assert_int_equal(VENDOR_CUDA, 1);
+    assert_int_equal(VENDOR_HIP, 2);
+    assert_int_equal(LOCK_OWNER_OFF, 16);
     assert_int_equal(REGION_EMPTY, 0);
     assert_int_equal(REGION_READY, 1);
     assert_int_equal(SLOT_FREE, 0);
@@ -350,6 +369,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_header_lies_as_written, drop_heaps),
         cmocka_unit_test_teardown(a_slot_lies_as_written, drop_heaps),
+        cmocka_unit_test_teardown(a_device_s_memory_is_described_as_written, drop_heaps),
         cmocka_unit_test_teardown(the_roots_lie_as_written, drop_heaps),
         cmocka_unit_test_teardown(constants_are_as_written, drop_heaps),
         cmocka_unit_test_teardown(kinds_keep_their_numbers, drop_heaps),

@@ -4,6 +4,7 @@
 #include "blocks.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "allocator/allocator.h"
@@ -37,6 +38,61 @@ block_holds(const void *addr, size_t size, uint64_t key)
             return false;
     }
     return true;
+}
+
+/* Is it memory that the processor may touch?  (Of a Malloc heap all is.) */
+static bool
+is_in_reach(const hshm_allocator *heap)
+{
+    return heap->system.device == NULL;
+}
+
+void
+heap_fill(hshm_allocator *heap, void *addr, size_t size, uint64_t key)
+{
+    if (is_in_reach(heap)) {
+        block_fill(addr, size, key);
+        return;
+    }
+    void *bytes = malloc(size);
+    assert_non_null(bytes);
+    block_fill(bytes, size, key);
+    assert_ok(hshm_copy_to(heap, addr, bytes, size));
+    free(bytes);
+}
+
+/* The bytes, here; to be freed unless they are there anyway. */
+static const unsigned char *
+fetch(hshm_allocator *heap, const void *addr, size_t size, void **ret_copy)
+{
+    *ret_copy = NULL;
+    if (is_in_reach(heap))
+        return addr;
+    *ret_copy = malloc(size);
+    assert_non_null(*ret_copy);
+    assert_ok(hshm_copy_from(heap, *ret_copy, addr, size));
+    return *ret_copy;
+}
+
+bool
+heap_holds(hshm_allocator *heap, const void *addr, size_t size, uint64_t key)
+{
+    void *copy;
+    const bool holds = block_holds(fetch(heap, addr, size, &copy), size, key);
+    free(copy);
+    return holds;
+}
+
+bool
+heap_is_all(hshm_allocator *heap, const void *addr, size_t size, int byte)
+{
+    void *copy;
+    bool is_all = true;
+    const unsigned char *bytes = fetch(heap, addr, size, &copy);
+    for (size_t i = 0; i < size; i++)
+        is_all = is_all && bytes[i] == byte;
+    free(copy);
+    return is_all;
 }
 
 void

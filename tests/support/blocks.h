@@ -14,6 +14,14 @@ extern "C" {
 void block_fill(void *addr, size_t size, uint64_t key);
 bool block_holds(const void *addr, size_t size, uint64_t key);
 
+/*
+ * The same in any heap, also in one whose blocks lie in device memory: then by the library's copies.
+ */
+void heap_fill(hshm_allocator *heap, void *addr, size_t size, uint64_t key);
+bool heap_holds(hshm_allocator *heap, const void *addr, size_t size, uint64_t key);
+/* Are they all that byte? */
+bool heap_is_all(hshm_allocator *heap, const void *addr, size_t size, int byte);
+
 /* Fails the test unless the block is live, of at least this size, and as block_fill() left it. */
 #define assert_block(heap, addr, size, key) support_assert_block((heap), (addr), (size), (key), __FILE__, __LINE__)
 void support_assert_block(hshm_allocator *heap, const void *addr, size_t size, uint64_t key, const char *file,
