@@ -279,6 +279,7 @@ gpu_backends_are_there_or_say_why_not(void **)
     };
     assert_true(is_answered(manager()->CreateBackend<hipc::GpuMalloc>(backend_id, MIB, test_name("gpu"))));
     assert_true(is_answered(manager()->CreateBackend<hipc::GpuMalloc>(backend_id, MIB, test_name("gpu"), 0)));
+    assert_null(manager()->CreateBackend<hipc::GpuMalloc>(backend_id, MIB, test_name("gpu"), 1000));
     assert_true(
         is_answered(manager()->CreateBackendWithUrl<hipc::GpuShmMmap>(backend_id, MIB, test_name("gpushm"), 0)));
 }

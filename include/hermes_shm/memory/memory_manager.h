@@ -86,7 +86,8 @@ class __attribute__((visibility("default"))) MemoryManager
     {
         const detail::BackendArguments what = BackendT::Understand(std::forward<Args>(args)...);
         hshm_backend *made = nullptr;
-        (void)hshm_backend_create(nullptr, id.id_, what.kind, size, what.Url(), &what.options, &made);
+        const hshm_backend_options options = what.Options();
+        (void)hshm_backend_create(nullptr, id.id_, what.kind, size, what.Url(), &options, &made);
         return MemoryBackend::Of(made);
     }
 

@@ -19,7 +19,7 @@ class ArrayBackend : public MemoryBackend
     static detail::BackendArguments Understand(void *array, hshm_backend_options options = detail::DefaultOptions())
     {
         options.array = array;
-        return { Kind, options, {} };
+        return { Kind, options, {}, {} };
     }
 };
 

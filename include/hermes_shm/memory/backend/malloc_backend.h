@@ -17,7 +17,7 @@ class MallocBackend : public MemoryBackend
 
     static detail::BackendArguments Understand(const hshm_backend_options &options = detail::DefaultOptions())
     {
-        return { Kind, options, {} };
+        return { Kind, options, {}, {} };
     }
 };
 

@@ -7,8 +7,8 @@
  *     PosixMmap       (id, size, path)            a file
  *     MallocBackend   (id, size)                  this process's memory
  *     ArrayBackend    (id, size, array)           yours: 64-byte aligned, must outlive the backend
- *     GpuMalloc       (id, size, url, gpu)        a GPU's memory
- *     GpuShmMmap      (id, size, url, gpu)        shared memory that a GPU can use
+ *     GpuMalloc       (id, size, url[, gpu])      a GPU's memory: blocks are for kernels and hshm_copy_to(); see hshm/gpu.h
+ *     GpuShmMmap      (id, size, url[, gpu])      shared memory that a GPU can use
  *
  * hshm/backend.h says what each promises.  A MemoryBackend * is the C interface's hshm_backend *, seen by another name: there
  * are no objects of these classes.
@@ -17,6 +17,8 @@
 #define HERMES_SHM_MEMORY_BACKEND_MEMORY_BACKEND_H
 
 #include <hermes_shm/memory/memory.h>
+
+#include <vector>
 
 namespace hshm::ipc
 {
@@ -70,7 +72,16 @@ struct BackendArguments {
     hshm_backend_kind kind;
     hshm_backend_options options;
     std::string url;
+    std::string device{};
+
     const char *Url() const { return url.empty() ? nullptr : url.c_str(); }
+    hshm_backend_options Options() const
+    {
+        hshm_backend_options all = options;
+        if (!device.empty())
+            all.gpu_device = device.c_str();
+        return all;
+    }
 };
 
 /* A name that a crashed program left is taken over; one that somebody lives in never is. */
@@ -91,22 +102,34 @@ template <MemoryBackendType TYPE, hshm_backend_kind KIND> class NamedBackend : p
 
     static BackendArguments Understand(const std::string &url, const hshm_backend_options &options = DefaultOptions())
     {
-        return { KIND, options, url };
+        return { KIND, options, url, {} };
     }
 };
 
-/* And the kinds on a GPU. */
+/* And the kinds on a GPU: the n-th of this process's, as hshm_gpu_list() numbers them; -1 is the thread's current one. */
 template <MemoryBackendType TYPE, hshm_backend_kind KIND> class GpuBackend : public MemoryBackend
 {
   public:
     static constexpr MemoryBackendType EnumType = TYPE;
     static constexpr hshm_backend_kind Kind = KIND;
 
-    static BackendArguments Understand(const std::string &url, int gpu = 0,
+    static BackendArguments Understand(const std::string &url, int gpu = -1,
                                        const hshm_backend_options &options = DefaultOptions())
     {
-        (void)gpu; /* no driver, no choice of device: creating it says so */
-        return { KIND, options, url };
+        return { KIND, options, url, gpu < 0 ? std::string() : DeviceOf(static_cast<std::size_t>(gpu)) };
+    }
+
+  private:
+    /* A number that no device has, and one that no driver knows of, are told by the call that creates the backend. */
+    static std::string DeviceOf(std::size_t gpu)
+    {
+        std::size_t count = 0;
+        if (hshm_gpu_list(nullptr, 0, &count) != HSHM_OK)
+            return {};
+        std::vector<hshm_gpu_info> infos(count);
+        if (gpu >= count || hshm_gpu_list(infos.data(), count, &count) != HSHM_OK)
+            return "device " + std::to_string(gpu) + " of " + std::to_string(count);
+        return infos[gpu].uuid;
     }
 };
 
