@@ -101,11 +101,14 @@ typedef struct hshm_backend_options {
                                 or size (rounded to pages) is HSHM_E_NOTSUP                                        */
     void *array;          /**< HSHM_BACKEND_ARRAY: your buffer of `size` bytes, 64-byte aligned.  It must outlive
                                 the backend; its content is overwritten                                            */
+    bool nameless;        /**< POSIX_SHM_MMAP, POSIX_MMAP: the url says where the region lies and what messages call it,
+                                but no name is made: nothing is left, whenever who is killed.  Others attach by a
+                                descriptor; see hshm_attach_options.fd and hshm_backend_info_data.fd               */
 } hshm_backend_options;
 
 /* clang-format off */
 #define HSHM_BACKEND_OPTIONS_INIT \
-    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL }
+    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL, false }
 /* clang-format on */
 
 /** How hshm_backend_attach() works; start from HSHM_ATTACH_OPTIONS_INIT.  NULL means just that. */
@@ -116,10 +119,13 @@ typedef struct hshm_attach_options {
     bool accept_dirty;   /**< trust a file that the machine's last shutdown caught in use (else HSHM_E_DAMAGED)     */
     void *array;         /**< HSHM_BACKEND_ARRAY: the buffer that already holds a region, 64-byte aligned           */
     uint64_t array_size; /**< HSHM_BACKEND_ARRAY: its bytes                                                         */
+    const int *fd; /**< POSIX_SHM_MMAP, POSIX_MMAP: not NULL: the region is the file that this descriptor leads to,
+                               whatever its name or none; the url is a label.  The descriptor came by SCM_RIGHTS, or from
+                               opening /proc/PID/fd/N; it stays yours, and may be closed after the call            */
 } hshm_attach_options;
 
 /* clang-format off */
-#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0 }
+#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0, NULL }
 /* clang-format on */
 
 /**
@@ -133,7 +139,8 @@ typedef struct hshm_attach_options {
  *                     the kind maps pages
  * @param url          POSIX_SHM_MMAP: a name, [A-Za-z0-9._-] only, 1 to HSHM_NAME_MAX bytes, not "." or "..",
  *                     not beginning with ".hshm-".
- *                     POSIX_MMAP: a path whose folder exists.  Else: a label for messages, or NULL
+ *                     POSIX_MMAP: a path whose folder exists.  Else: a label for messages, or NULL.
+ *                     With options.nameless it need not be free, and stays free
  * @param options      NULL = defaults
  * @param ret_backend  on success the backend, owned by the manager; may be NULL
  * @return HSHM_OK, or, with nothing left behind:
@@ -143,7 +150,8 @@ typedef struct hshm_attach_options {
  *         HSHM_E_NOSPC    the file system, a cgroup, `ulimit -f`, `ulimit -v` or memory cannot hold `size`
  *         HSHM_E_PERM     the folder or a leftover belongs to someone else
  *         HSHM_E_NOTFOUND the folder of the path does not exist
- *         HSHM_E_NOTSUP   a network file system, one that drops locks (overlayfs), or max_size beyond size
+ *         HSHM_E_NOTSUP   a network file system, one that drops locks (overlayfs), max_size beyond size, or nameless for a
+ *                         kind that has no names
  *         HSHM_E_DEVICE   a GPU kind: no driver
  *         HSHM_E_SYSTEM   another system call failed; the sentence has its errno
  */
@@ -240,6 +248,8 @@ typedef struct hshm_backend_info_data {
     uint32_t slot;          /**< this manager's own slot; UINT32_MAX if it has none (read-only)                    */
     uint8_t uuid[16];       /**< differs for any two regions ever created                                          */
     char url[256];          /**< name, path (cut to fit) or label                                                  */
+    int fd;                 /**< the library's own descriptor of the region, to be passed on (SCM_RIGHTS) or opened by
+                                 others as /proc/PID/fd/N, not to be closed or locked; -1 without a file           */
 } hshm_backend_info_data;
 
 /* clang-format off */

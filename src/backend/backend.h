@@ -42,6 +42,7 @@ struct region {
     dev_t device;   /* the file's identity, to recognise it by                                 */
     ino_t inode;
     char *unseen_name; /* the name that stands in until publish, where O_TMPFILE is refused; owned */
+    bool nameless;     /* the url leads nowhere: created so, or attached by a descriptor           */
 
     /* Membership; see members.c. */
     struct region_slot *slots;
