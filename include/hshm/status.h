@@ -68,6 +68,16 @@ HSHM_API const char *hshm_last_error(void);
 /** The calling thread's last failure as a status; HSHM_OK if nothing has failed in this thread yet. */
 HSHM_API hshm_status hshm_last_status(void);
 
+/**
+ * Leave a failure behind as this library's own calls do, for libraries built on top of it: what hshm_last_error() and
+ * hshm_last_status() tell in this thread from now on.  For instance a failure that was learnt of from another process.
+ *
+ * @param status    HSHM_OK is allowed, and leaves no failure behind
+ * @param sentence  copied, up to 767 bytes; NULL = hshm_status_text(status)
+ * @return status, so that a caller can `return hshm_set_last_error(...)`.  Not for signal handlers.
+ */
+HSHM_API hshm_status hshm_set_last_error(hshm_status status, const char *sentence);
+
 #ifdef __cplusplus
 }
 #endif

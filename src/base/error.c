@@ -77,6 +77,16 @@ hshm_last_status(void)
     return last.status;
 }
 
+hshm_status
+hshm_set_last_error(hshm_status status, const char *sentence)
+{
+    if (status != HSHM_OK)
+        return fail(status, "%s", sentence != NULL ? sentence : hshm_status_text(status));
+    last.sentence[0] = '\0';
+    last.status = HSHM_OK;
+    return HSHM_OK;
+}
+
 const char *
 hshm_status_name(hshm_status status)
 {

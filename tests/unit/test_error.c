@@ -55,6 +55,27 @@ each_thread_has_its_own_last_failure(void **state)
 }
 
 static void
+libraries_on_top_leave_failures_of_their_own(void **state)
+{
+    (void)state;
+    char sentence[2000];
+    memset(sentence, 'x', sizeof sentence - 1);
+    sentence[sizeof sentence - 1] = '\0';
+    assert_int_equal(hshm_set_last_error(HSHM_E_TIMEOUT, "said on rank 3: %s"), HSHM_E_TIMEOUT);
+    assert_int_equal(hshm_last_status(), HSHM_E_TIMEOUT);
+    assert_string_equal(hshm_last_error(), "said on rank 3: %s");
+    assert_int_equal(hshm_set_last_error(HSHM_E_PERM, hshm_last_error()), HSHM_E_PERM);
+    assert_string_equal(hshm_last_error(), "said on rank 3: %s");
+    assert_int_equal(hshm_set_last_error(HSHM_E_BUSY, sentence), HSHM_E_BUSY);
+    assert_int_equal(strlen(hshm_last_error()), 767);
+    assert_int_equal(hshm_set_last_error(HSHM_E_BUSY, NULL), HSHM_E_BUSY);
+    assert_string_equal(hshm_last_error(), hshm_status_text(HSHM_E_BUSY));
+    assert_int_equal(hshm_set_last_error(HSHM_OK, "ignored"), HSHM_OK);
+    assert_int_equal(hshm_last_status(), HSHM_OK);
+    assert_string_equal(hshm_last_error(), "");
+}
+
+static void
 success_leaves_the_last_failure_alone(void **state)
 {
     (void)state;
@@ -265,6 +286,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_thread_has_its_own_last_failure),
+        cmocka_unit_test(libraries_on_top_leave_failures_of_their_own),
         cmocka_unit_test(success_leaves_the_last_failure_alone),
         cmocka_unit_test(the_previous_sentence_may_be_part_of_the_next),
         cmocka_unit_test(a_long_sentence_is_cut_and_ends),
