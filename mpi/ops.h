@@ -1,0 +1,44 @@
+/*
+ * ops.h - one exchange of messages with an owner: a request, perhaps bytes, an answer.
+ *
+ * All functions under the handle's lock.
+ */
+#ifndef HSHM_MPI_OPS_H
+#define HSHM_MPI_OPS_H
+
+#include "handle.h"
+
+/* Local: one exchange.  Made when first needed, and kept for the next. */
+struct op {
+    struct op *next_free;
+    int tag;
+    uint32_t node;
+    MPI_Request answered;
+    MPI_Request sent[2];
+    void *direct;       /* GET_DIRECT: where the bytes come to, without an answer's head if all is well     */
+    size_t bytes;       /* and how many                                                                     */
+    bool by_window;     /* no answer: `answered` is MPI_Rget's or MPI_Rput's                                */
+    bool put;           /* and which of both                                                                */
+    size_t first, last; /* the caller's pieces that travel packed in it: [first, last)                      */
+    struct wire_request_message request;
+    struct wire_answer_message answer;
+};
+
+/* An op that nobody uses, for a node; NULL when all are under way (go on with some first), or, with *ret_status, no memory. */
+struct op *op_take(hshm_mpi *mpi, uint32_t node, hshm_status *ret_status);
+void op_give(hshm_mpi *mpi, struct op *op);
+
+/* Fill in the head of its request. */
+void op_prepare(hshm_mpi *mpi, struct op *op, enum wire_kind kind, hshm_off off, uint64_t size);
+
+/* Send request and `behind` bytes of its data; the answer comes into op->answer. */
+hshm_status op_ask(hshm_mpi *mpi, struct op *op, size_t behind);
+/* Send the request; `size` bytes come into `to`. */
+hshm_status op_ask_for_bytes(hshm_mpi *mpi, struct op *op, void *to, size_t size);
+/* Send the request, and the bytes. */
+hshm_status op_ask_with_bytes(hshm_mpi *mpi, struct op *op, const void *from, size_t size);
+
+/* Is it over?  If so, the status is how it ended: MPI's failure, or the owner's with its sentence. */
+hshm_status op_test(hshm_mpi *mpi, struct op *op, bool *ret_done);
+
+#endif
