@@ -26,7 +26,7 @@
 
 #include "wire.h"
 
-struct op;
+struct op_table;
 struct duty;
 
 /* Local: what a rank sees of its machine.  Compared between ranks of one machine, during open. */
@@ -85,9 +85,7 @@ struct hshm_mpi {
     atomic_bool helper_ends;
 
     /* Asking: ops.c, transfer.c. */
-    struct op *ops[OPS_MAX];
-    unsigned op_count; /* of these, made so far    */
-    struct op *free_ops;
+    struct op_table *ops;
     struct hshm_mpi_transfer *transfers; /* under way, in no order */
 
     /* Serving, in a leader: owner.c. */
@@ -150,12 +148,17 @@ hshm_status owner_serve(hshm_mpi *mpi, bool *ret_busy);
 /* After a fence: nobody asks any more. */
 void owner_stop(hshm_mpi *mpi);
 
+/* ---- ops.c ---- */
+
+hshm_status ops_start(hshm_mpi *mpi);
+void ops_stop(hshm_mpi *mpi);
+
 /* ---- transfer.c ---- */
 
 /* Under the lock: serve, and go on with all transfers. */
 hshm_status engine_step(hshm_mpi *mpi, bool *ret_busy);
-/* Between two looks, without the lock: let others run when it takes long. */
-void engine_pause(unsigned *looks);
+/* Between two looks, without the lock: let others run when it takes long.  `looks` starts at 0. */
+void engine_pause(bool busy, unsigned *looks);
 /* Forget transfers that nobody waited for.  After a flush. */
 void transfers_end(hshm_mpi *mpi);
 

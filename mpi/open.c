@@ -34,9 +34,7 @@ undo(hshm_mpi *mpi, bool kept)
     transfers_end(mpi);
     window_close(mpi);
     const hshm_status status = heap_leave(mpi, kept);
-    for (unsigned i = 0; i < mpi->op_count; i++)
-        free(mpi->ops[i]);
-    mpi->op_count = 0;
+    ops_stop(mpi);
     return status;
 }
 
@@ -96,6 +94,8 @@ start_engine(hshm_mpi *mpi)
     const hshm_status window = window_open(mpi); /* collective: whatever else */
     if (status == HSHM_OK)
         status = window;
+    if (status == HSHM_OK)
+        status = ops_start(mpi);
     if (status == HSHM_OK)
         status = owner_start(mpi);
     if (status == HSHM_OK)

@@ -8,40 +8,80 @@
 
 #include "window.h"
 
+/* Local.  The first `watched` of request[] and op[] belong together. */
+struct op_table {
+    struct op *made[OPS_MAX];
+    unsigned count;
+    struct op *free;
+    unsigned watched;
+    MPI_Request request[OPS_MAX];
+    struct op *op[OPS_MAX];
+    int which[OPS_MAX];
+    MPI_Status about[OPS_MAX];
+};
+
+hshm_status
+ops_start(hshm_mpi *mpi)
+{
+    mpi->ops = calloc(1, sizeof *mpi->ops);
+    return mpi->ops != NULL ? HSHM_OK : mpi_fail(HSHM_E_NOSPC, "no memory for requests to other nodes");
+}
+
+void
+ops_stop(hshm_mpi *mpi)
+{
+    for (unsigned i = 0; mpi->ops != NULL && i < mpi->ops->count; i++)
+        free(mpi->ops->made[i]);
+    free(mpi->ops);
+    mpi->ops = NULL;
+}
+
 struct op *
 op_take(hshm_mpi *mpi, uint32_t node, hshm_status *ret_status)
 {
+    struct op_table *table = mpi->ops;
     *ret_status = HSHM_OK;
-    struct op *op = mpi->free_ops;
+    struct op *op = table->free;
     if (op != NULL) {
-        mpi->free_ops = op->next_free;
+        table->free = op->next_free;
     } else {
-        if (mpi->op_count == OPS_MAX)
+        if (table->count == OPS_MAX)
             return NULL;
         op = malloc(sizeof *op);
         if (op == NULL) {
             /* With others under way, one of theirs will do. */
-            if (mpi->op_count == 0 || mpi->transfers == NULL)
+            if (table->watched == 0)
                 *ret_status = mpi_fail(HSHM_E_NOSPC, "no memory for a request to node %u", node);
             return NULL;
         }
-        op->tag = TAG_OPS + (int)mpi->op_count;
-        mpi->ops[mpi->op_count++] = op;
+        op->tag = TAG_OPS + (int)table->count;
+        table->made[table->count++] = op;
     }
     op->node = node;
+    op->over = false;
+    op->status = HSHM_OK;
+    op->arrived = 0;
     op->direct = NULL;
     op->bytes = 0;
     op->by_window = op->put = false;
     op->first = op->last = 0;
-    op->answered = op->sent[0] = op->sent[1] = MPI_REQUEST_NULL;
+    op->sent[0] = op->sent[1] = MPI_REQUEST_NULL;
     return op;
+}
+
+void
+op_watch(hshm_mpi *mpi, struct op *op, MPI_Request request)
+{
+    struct op_table *table = mpi->ops;
+    table->request[table->watched] = request;
+    table->op[table->watched++] = op;
 }
 
 void
 op_give(hshm_mpi *mpi, struct op *op)
 {
-    op->next_free = mpi->free_ops;
-    mpi->free_ops = op;
+    op->next_free = mpi->ops->free;
+    mpi->ops->free = op;
 }
 
 void
@@ -59,9 +99,12 @@ op_prepare(hshm_mpi *mpi, struct op *op, enum wire_kind kind, hshm_off off, uint
 static hshm_status
 expect(hshm_mpi *mpi, struct op *op, void *to, size_t size)
 {
-    return mpi_check(
-        MPI_Irecv(to, (int)size, MPI_BYTE, mpi->nodes[op->node].leader, op->tag, mpi->world, &op->answered),
-        "MPI_Irecv");
+    MPI_Request request = MPI_REQUEST_NULL;
+    const hshm_status status = mpi_check(
+        MPI_Irecv(to, (int)size, MPI_BYTE, mpi->nodes[op->node].leader, op->tag, mpi->world, &request), "MPI_Irecv");
+    if (status == HSHM_OK)
+        op_watch(mpi, op, request);
+    return status;
 }
 
 static hshm_status
@@ -122,23 +165,62 @@ judge(const hshm_mpi *mpi, struct op *op, size_t bytes)
     return HSHM_OK;
 }
 
-hshm_status
-op_test(hshm_mpi *mpi, struct op *op, bool *ret_done)
+/* MPI has answered for the watched one at `place`. */
+static void
+mark_over(struct op *op, MPI_Status *about, bool failed)
 {
-    MPI_Status about;
-    int done = 0;
-    *ret_done = false;
-    hshm_status status = mpi_check(MPI_Test(&op->answered, &done, &about), "MPI_Test");
-    if (status == HSHM_OK && !done)
-        return HSHM_OK;
-    *ret_done = true;
-    if (status != HSHM_OK)
-        return status;
-    /* Whoever answered has received it all, so this does not wait. */
-    status = mpi_check(MPI_Waitall(2, op->sent, MPI_STATUSES_IGNORE), "MPI_Waitall");
     int bytes = 0;
-    (void)MPI_Get_count(&about, MPI_BYTE, &bytes);
+    op->over = true;
+    if (failed)
+        op->status = mpi_check(about->MPI_ERROR, "receiving an answer");
+    (void)MPI_Get_count(about, MPI_BYTE, &bytes);
+    op->arrived = bytes == MPI_UNDEFINED ? 0 : (size_t)bytes;
+}
+
+/* Close the gaps that those which are over left. */
+static void
+forget_over(struct op_table *table)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < table->watched; i++) {
+        if (table->op[i]->over)
+            continue;
+        table->request[kept] = table->request[i];
+        table->op[kept++] = table->op[i];
+    }
+    table->watched = kept;
+}
+
+hshm_status
+ops_look(hshm_mpi *mpi, bool *ret_busy)
+{
+    struct op_table *table = mpi->ops;
+    int count = 0;
+    if (table->watched == 0)
+        return HSHM_OK;
+    const int answer = MPI_Testsome((int)table->watched, table->request, &count, table->which, table->about);
+    if (answer != MPI_SUCCESS && answer != MPI_ERR_IN_STATUS)
+        return mpi_check(answer, "MPI_Testsome");
+    if (count == MPI_UNDEFINED || count == 0)
+        return HSHM_OK;
+    *ret_busy = true;
+    for (int i = 0; i < count; i++)
+        mark_over(table->op[table->which[i]], &table->about[i],
+                  answer == MPI_ERR_IN_STATUS && table->about[i].MPI_ERROR != MPI_SUCCESS);
+    forget_over(table);
+    return HSHM_OK;
+}
+
+hshm_status
+op_result(hshm_mpi *mpi, struct op *op)
+{
+    hshm_status status = op->status;
+    if (status != HSHM_OK)
+        return mpi_fail(status, "node %u's answer was not received: MPI failed", op->node);
+    /* Whoever answered has received it all, so this does not wait. */
+    for (int i = 0; i < 2 && status == HSHM_OK; i++)
+        status = mpi_check(MPI_Wait(&op->sent[i], MPI_STATUS_IGNORE), "MPI_Wait");
     if (status == HSHM_OK && op->by_window)
         return window_complete(mpi, op);
-    return status == HSHM_OK ? judge(mpi, op, (size_t)bytes) : status;
+    return status == HSHM_OK ? judge(mpi, op, op->arrived) : status;
 }

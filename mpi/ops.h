@@ -1,6 +1,9 @@
 /*
  * ops.h - one exchange of messages with an owner: a request, perhaps bytes, an answer.
  *
+ * Those under way stand in one array, which one call to MPI looks through: a call for each would let MPI look at its
+ * network each time, and a thousand exchanges make no progress then.
+ *
  * All functions under the handle's lock.
  */
 #ifndef HSHM_MPI_OPS_H
@@ -13,11 +16,13 @@ struct op {
     struct op *next_free;
     int tag;
     uint32_t node;
-    MPI_Request answered;
+    bool over;          /* the answer is there, or will never be */
+    hshm_status status; /* over: HSHM_E_SYSTEM if MPI failed     */
+    size_t arrived;     /* over: bytes of the answer             */
     MPI_Request sent[2];
     void *direct;       /* GET_DIRECT: where the bytes come to, without an answer's head if all is well     */
     size_t bytes;       /* and how many                                                                     */
-    bool by_window;     /* no answer: `answered` is MPI_Rget's or MPI_Rput's                                */
+    bool by_window;     /* no answer: its request is MPI_Rget's or MPI_Rput's                               */
     bool put;           /* and which of both                                                                */
     size_t first, last; /* the caller's pieces that travel packed in it: [first, last)                      */
     struct wire_request_message request;
@@ -38,7 +43,13 @@ hshm_status op_ask_for_bytes(hshm_mpi *mpi, struct op *op, void *to, size_t size
 /* Send the request, and the bytes. */
 hshm_status op_ask_with_bytes(hshm_mpi *mpi, struct op *op, const void *from, size_t size);
 
-/* Is it over?  If so, the status is how it ended: MPI's failure, or the owner's with its sentence. */
-hshm_status op_test(hshm_mpi *mpi, struct op *op, bool *ret_done);
+/* From now on `request` is what tells that it is over. */
+void op_watch(hshm_mpi *mpi, struct op *op, MPI_Request request);
+
+/* Look through all that are under way, and mark those that are over.  *ret_busy: there were some. */
+hshm_status ops_look(hshm_mpi *mpi, bool *ret_busy);
+
+/* How one that is over ended: MPI's failure, or the owner's with its sentence. */
+hshm_status op_result(hshm_mpi *mpi, struct op *op);
 
 #endif

@@ -17,7 +17,7 @@ wait_for_op(hshm_mpi *mpi, uint32_t node, hshm_status *ret_status)
         if (*ret_status != HSHM_OK)
             return NULL;
         (void)pthread_mutex_unlock(&mpi->lock);
-        engine_pause(&looks);
+        engine_pause(busy, &looks);
         (void)pthread_mutex_lock(&mpi->lock);
     }
 }
@@ -28,20 +28,16 @@ exchange(hshm_mpi *mpi, struct op *op)
 {
     unsigned looks = 0;
     hshm_status status = op_ask(mpi, op, 0);
-    bool done = status != HSHM_OK;
-    while (!done) {
+    while (status == HSHM_OK && !op->over) {
         bool busy = false;
-        status = op_test(mpi, op, &done);
-        const hshm_status served = done ? HSHM_OK : engine_step(mpi, &busy);
-        if (served != HSHM_OK)
-            return served;
-        if (done || busy)
-            continue;
+        status = engine_step(mpi, &busy);
+        if (status != HSHM_OK || op->over)
+            break;
         (void)pthread_mutex_unlock(&mpi->lock);
-        engine_pause(&looks);
+        engine_pause(busy, &looks);
         (void)pthread_mutex_lock(&mpi->lock);
     }
-    return status;
+    return status == HSHM_OK ? op_result(mpi, op) : status;
 }
 
 static hshm_status

@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "window.h"
 
@@ -162,13 +163,12 @@ take_in(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
 {
     for (unsigned i = 0; i < t->under_way;) {
         struct op *op = t->ops[i];
-        bool done = false;
-        const hshm_status status = op_test(mpi, op, &done);
-        if (!done) {
+        if (!op->over) {
             i++;
             continue;
         }
         *ret_busy = true;
+        const hshm_status status = op_result(mpi, op);
         if (status != HSHM_OK)
             fail_transfer(t, status);
         else if (t->get)
@@ -196,17 +196,24 @@ step(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
 hshm_status
 engine_step(hshm_mpi *mpi, bool *ret_busy)
 {
+    const hshm_status status = ops_look(mpi, ret_busy);
+    if (status != HSHM_OK)
+        return status;
     for (struct hshm_mpi_transfer *t = mpi->transfers; t != NULL; t = t->next)
         step(mpi, t, ret_busy);
     return owner_serve(mpi, ret_busy);
 }
 
 void
-engine_pause(unsigned *looks)
+engine_pause(bool busy, unsigned *looks)
 {
-    enum { LOOKS_ALONE = 100 };
-    /* Where ranks are more than processors, whoever is waited for needs one. */
-    if (++*looks > LOOKS_ALONE)
+    /* Where ranks are more than processors, whoever is waited for needs one: soon a turn, and after a while more than that. */
+    enum { LOOKS_ALONE = 100, LOOKS_AWAKE = 3000, NAP_NS = 50000 };
+    if (busy)
+        *looks = 0;
+    else if (++*looks > LOOKS_AWAKE)
+        (void)nanosleep(&(struct timespec){ 0, NAP_NS }, NULL);
+    else if (*looks > LOOKS_ALONE)
         (void)sched_yield();
 }
 
@@ -283,8 +290,7 @@ finish(hshm_mpi *mpi, struct hshm_mpi_transfer *t)
             return result_of(t);
         if (status != HSHM_OK)
             return status;
-        if (!busy)
-            engine_pause(&looks);
+        engine_pause(busy, &looks);
     }
 }
 
@@ -471,8 +477,7 @@ hshm_mpi_flush(hshm_mpi *mpi, uint32_t node)
         (void)pthread_mutex_unlock(&mpi->lock);
         if (done || status != HSHM_OK)
             return status;
-        if (!busy)
-            engine_pause(&looks);
+        engine_pause(busy, &looks);
     }
 }
 
@@ -495,8 +500,7 @@ hshm_mpi_fence(hshm_mpi *mpi)
         if (status == HSHM_OK && !done)
             status = engine_step(mpi, &busy);
         (void)pthread_mutex_unlock(&mpi->lock);
-        if (!done && !busy)
-            engine_pause(&looks);
+        engine_pause(busy, &looks);
     }
     return status;
 }

@@ -17,9 +17,8 @@ cannot_make(int answer)
     (void)MPI_Error_string(answer, words, &length);
     return mpi_fail(
         HSHM_E_NOTSUP,
-        "MPI cannot make a window here: %.200s; OpenMPI over TCP has only 'osc pt2pt', which refuses "
-        "MPI_THREAD_MULTIPLE: start with less, or with `--mca pml ucx --mca osc ucx`; or leave options.engine at "
-        "HSHM_MPI_MESSAGES",
+        "MPI cannot make a window here: %.200s; OpenMPI over TCP needs `--mca osc pt2pt` (and less than "
+        "MPI_THREAD_MULTIPLE) or `--mca pml ucx --mca osc ucx`; or leave options.engine at HSHM_MPI_MESSAGES",
         words);
 }
 
@@ -62,13 +61,14 @@ window_move(hshm_mpi *mpi, struct op *op, bool get, hshm_off off, void *local, s
     const int count = (int)size;
     op->by_window = true;
     op->put = !get;
-    if (get)
-        return mpi_check(
-            MPI_Rget(local, count, MPI_BYTE, leader, (MPI_Aint)off, count, MPI_BYTE, mpi->window, &op->answered),
-            "MPI_Rget");
-    return mpi_check(
-        MPI_Rput(local, count, MPI_BYTE, leader, (MPI_Aint)off, count, MPI_BYTE, mpi->window, &op->answered),
-        "MPI_Rput");
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int answer =
+        get ? MPI_Rget(local, count, MPI_BYTE, leader, (MPI_Aint)off, count, MPI_BYTE, mpi->window, &request)
+            : MPI_Rput(local, count, MPI_BYTE, leader, (MPI_Aint)off, count, MPI_BYTE, mpi->window, &request);
+    const hshm_status status = mpi_check(answer, get ? "MPI_Rget" : "MPI_Rput");
+    if (status == HSHM_OK)
+        op_watch(mpi, op, request);
+    return status;
 }
 
 /* MPI_Rput's request says no more than that the buffer may be used again. */
