@@ -1,13 +1,11 @@
 /*
- * ranks.c - main() of the cases, and what they share.
+ * ranks.c - what the programs of this folder share.
  */
 #include "ranks.h"
 
 #include <dirent.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-int rank, ranks;
 
 void
 check_failed(const char *what, const char *file, int line)
@@ -91,42 +89,4 @@ job_name(char name[HSHM_NAME_MAX + 1], const char *what)
     char prefix[64];
     (void)snprintf(prefix, sizeof prefix, "hshm-test-mpi-%s", what);
     CHECK_OK(hshm_mpi_unique_name(MPI_COMM_WORLD, prefix, name));
-}
-
-static void (*find_case(const char *name))(void)
-{
-    const struct mpi_case *const all[] = { setup_cases, error_cases, move_cases, remote_cases, model_cases };
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        for (const struct mpi_case *c = all[i]; c->name != NULL; c++) {
-            if (strcmp(c->name, name) == 0)
-                return c->run;
-        }
-    }
-    return NULL;
-}
-
-/* ranks CASE...  HSHM_TEST_THREADS=multiple asks MPI for MPI_THREAD_MULTIPLE. */
-int
-main(int argc, char *argv[])
-{
-    int provided = 0;
-    const char *threads = getenv("HSHM_TEST_THREADS");
-    const bool multiple = threads != NULL && strcmp(threads, "multiple") == 0;
-    (void)MPI_Init_thread(&argc, &argv, multiple ? MPI_THREAD_MULTIPLE : MPI_THREAD_SINGLE, &provided);
-    (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    (void)MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    (void)MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_ARE_FATAL);
-    CHECK(!multiple || provided == MPI_THREAD_MULTIPLE);
-    for (int i = 1; i < argc; i++) {
-        void (*run)(void) = find_case(argv[i]);
-        if (run == NULL)
-            fprintf(stderr, "there is no case '%s'\n", argv[i]);
-        CHECK(run != NULL);
-        run();
-        (void)MPI_Barrier(MPI_COMM_WORLD);
-        if (rank == 0)
-            printf("ok  %s\n", argv[i]);
-    }
-    (void)MPI_Finalize();
-    return argc > 1 ? 0 : 2;
 }
