@@ -8,23 +8,32 @@
 
 #include "window.h"
 
-/* Local.  The first `watched` of request[] and op[] belong together. */
+enum { WATCHED_MAX = PLACES + OPS_MAX };
+
+/* Local.  What MPI is asked about: the named places, and from there on ops; request[] and op[] belong together. */
 struct op_table {
     struct op *made[OPS_MAX];
     unsigned count;
     struct op *free;
     unsigned watched;
-    MPI_Request request[OPS_MAX];
-    struct op *op[OPS_MAX];
-    int which[OPS_MAX];
-    MPI_Status about[OPS_MAX];
+    MPI_Request request[WATCHED_MAX];
+    struct op *op[WATCHED_MAX];
+    bool over[PLACES];
+    MPI_Status place_about[PLACES];
+    int which[WATCHED_MAX];
+    MPI_Status about[WATCHED_MAX];
 };
 
 hshm_status
 ops_start(hshm_mpi *mpi)
 {
     mpi->ops = calloc(1, sizeof *mpi->ops);
-    return mpi->ops != NULL ? HSHM_OK : mpi_fail(HSHM_E_NOSPC, "no memory for requests to other nodes");
+    if (mpi->ops == NULL)
+        return mpi_fail(HSHM_E_NOSPC, "no memory for requests to other nodes");
+    for (unsigned i = 0; i < PLACES; i++)
+        mpi->ops->request[i] = MPI_REQUEST_NULL;
+    mpi->ops->watched = PLACES;
+    return HSHM_OK;
 }
 
 void
@@ -50,7 +59,7 @@ op_take(hshm_mpi *mpi, uint32_t node, hshm_status *ret_status)
         op = malloc(sizeof *op);
         if (op == NULL) {
             /* With others under way, one of theirs will do. */
-            if (table->watched == 0)
+            if (table->watched == PLACES)
                 *ret_status = mpi_fail(HSHM_E_NOSPC, "no memory for a request to node %u", node);
             return NULL;
         }
@@ -165,7 +174,27 @@ judge(const hshm_mpi *mpi, struct op *op, size_t bytes)
     return HSHM_OK;
 }
 
-/* MPI has answered for the watched one at `place`. */
+void
+place_watch(hshm_mpi *mpi, enum place place, MPI_Request request)
+{
+    mpi->ops->request[place] = request;
+    mpi->ops->over[place] = false;
+}
+
+bool
+place_is_over(const hshm_mpi *mpi, enum place place, MPI_Status *ret_about)
+{
+    *ret_about = mpi->ops->place_about[place];
+    return mpi->ops->over[place];
+}
+
+MPI_Request *
+place_request(hshm_mpi *mpi, enum place place)
+{
+    return &mpi->ops->request[place];
+}
+
+/* MPI has answered for one. */
 static void
 mark_over(struct op *op, MPI_Status *about, bool failed)
 {
@@ -181,8 +210,8 @@ mark_over(struct op *op, MPI_Status *about, bool failed)
 static void
 forget_over(struct op_table *table)
 {
-    unsigned kept = 0;
-    for (unsigned i = 0; i < table->watched; i++) {
+    unsigned kept = PLACES;
+    for (unsigned i = PLACES; i < table->watched; i++) {
         if (table->op[i]->over)
             continue;
         table->request[kept] = table->request[i];
@@ -196,17 +225,24 @@ ops_look(hshm_mpi *mpi, bool *ret_busy)
 {
     struct op_table *table = mpi->ops;
     int count = 0;
-    if (table->watched == 0)
-        return HSHM_OK;
     const int answer = MPI_Testsome((int)table->watched, table->request, &count, table->which, table->about);
     if (answer != MPI_SUCCESS && answer != MPI_ERR_IN_STATUS)
         return mpi_check(answer, "MPI_Testsome");
     if (count == MPI_UNDEFINED || count == 0)
         return HSHM_OK;
     *ret_busy = true;
-    for (int i = 0; i < count; i++)
-        mark_over(table->op[table->which[i]], &table->about[i],
-                  answer == MPI_ERR_IN_STATUS && table->about[i].MPI_ERROR != MPI_SUCCESS);
+    for (int i = 0; i < count; i++) {
+        const int which = table->which[i];
+        const bool failed = answer == MPI_ERR_IN_STATUS && table->about[i].MPI_ERROR != MPI_SUCCESS;
+        if (which >= PLACES) {
+            mark_over(table->op[which], &table->about[i], failed);
+        } else if (failed) {
+            return mpi_check(table->about[i].MPI_ERROR, "MPI_Testsome");
+        } else {
+            table->over[which] = true;
+            table->place_about[which] = table->about[i];
+        }
+    }
     forget_over(table);
     return HSHM_OK;
 }

@@ -1,8 +1,8 @@
 /*
  * ops.h - one exchange of messages with an owner: a request, perhaps bytes, an answer.
  *
- * Those under way stand in one array, which one call to MPI looks through: a call for each would let MPI look at its
- * network each time, and a thousand exchanges make no progress then.
+ * Those under way stand in one array, with all else that is waited for, and one call to MPI looks through it: a call for each
+ * would let MPI look at its network each time, which takes longer than a small message.
  *
  * All functions under the handle's lock.
  */
@@ -42,6 +42,17 @@ hshm_status op_ask(hshm_mpi *mpi, struct op *op, size_t behind);
 hshm_status op_ask_for_bytes(hshm_mpi *mpi, struct op *op, void *to, size_t size);
 /* Send the request, and the bytes. */
 hshm_status op_ask_with_bytes(hshm_mpi *mpi, struct op *op, const void *from, size_t size);
+
+/* What else one look at MPI tells of. */
+enum place {
+    PLACE_POSTED, /* the oldest receive for requests, in a leader; owner.c */
+    PLACE_FENCE,  /* everyone is in the fence                              */
+    PLACES
+};
+void place_watch(hshm_mpi *mpi, enum place place, MPI_Request request);
+/* Was it over at the last look?  And what MPI said about it. */
+bool place_is_over(const hshm_mpi *mpi, enum place place, MPI_Status *ret_about);
+MPI_Request *place_request(hshm_mpi *mpi, enum place place);
 
 /* From now on `request` is what tells that it is over. */
 void op_watch(hshm_mpi *mpi, struct op *op, MPI_Request request);

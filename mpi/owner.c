@@ -2,7 +2,7 @@
  * owner.c - the leader of a node does for other nodes what only it can do.
  *
  * Receives for requests are posted in a ring.  MPI fills them in the order in which they were posted, and requests are short
- * enough to travel at once, so looking at the oldest one is enough: one MPI_Test for each look, as in any ping-pong.
+ * enough to travel at once, so looking at the oldest one is enough: it is part of the one look at MPI that all share (ops.h).
  *
  * What cannot be finished at once is a duty: bytes that still arrive (PUT_DIRECT), answers that are still being sent.  The
  * number of duties is bounded by what ranks may have under way, and by memory: without memory for one more, requests
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handle.h"
+#include "ops.h"
 
 struct posted {
     MPI_Request request;
@@ -277,23 +277,30 @@ post(hshm_mpi *mpi, struct posted *posted)
                      "MPI_Irecv");
 }
 
-/* One look at the oldest receive.  *ret_busy is set if a request was there. */
-static hshm_status
-look_for_request(hshm_mpi *mpi, bool *ret_busy)
+/* The next of the ring is the oldest now. */
+static void
+watch_oldest(hshm_mpi *mpi)
 {
-    struct posted *posted = &mpi->posted[mpi->next_posted];
+    place_watch(mpi, PLACE_POSTED, mpi->posted[mpi->next_posted].request);
+}
+
+/* A request is there, as the last look found.  *ret_busy is set if so. */
+static hshm_status
+take_request(hshm_mpi *mpi, bool *ret_busy)
+{
     MPI_Status about;
-    int arrived = 0;
-    hshm_status status = mpi_check(MPI_Test(&posted->request, &arrived, &about), "MPI_Test");
-    if (status != HSHM_OK || !arrived)
-        return status;
-    *ret_busy = true;
+    if (!place_is_over(mpi, PLACE_POSTED, &about))
+        return HSHM_OK;
+    struct posted *posted = &mpi->posted[mpi->next_posted];
+    hshm_status status = HSHM_OK;
     int bytes = 0;
+    *ret_busy = true;
     (void)MPI_Get_count(&about, MPI_BYTE, &bytes);
     if (bytes >= (int)sizeof posted->message.head)
         status = serve_request(mpi, &posted->message, bytes, about.MPI_SOURCE);
     mpi->next_posted = (mpi->next_posted + 1) % REQUESTS_POSTED;
     const hshm_status again = post(mpi, posted);
+    watch_oldest(mpi);
     return status != HSHM_OK ? status : again;
 }
 
@@ -356,7 +363,7 @@ owner_serve(hshm_mpi *mpi, bool *ret_busy)
         mpi->free_duties->next = NULL;
         mpi->free_duties->drain = NULL;
     }
-    return status == HSHM_OK ? look_for_request(mpi, ret_busy) : status;
+    return status == HSHM_OK ? take_request(mpi, ret_busy) : status;
 }
 
 hshm_status
@@ -372,6 +379,8 @@ owner_start(hshm_mpi *mpi)
     hshm_status status = HSHM_OK;
     for (int i = 0; i < REQUESTS_POSTED && status == HSHM_OK; i++)
         status = post(mpi, &mpi->posted[i]);
+    if (status == HSHM_OK)
+        watch_oldest(mpi);
     return status;
 }
 
@@ -389,7 +398,9 @@ free_duties(struct duty *duty)
 void
 owner_stop(hshm_mpi *mpi)
 {
-    for (int i = 0; mpi->posted != NULL && i < REQUESTS_POSTED; i++) {
+    for (unsigned i = 0; mpi->posted != NULL && i < REQUESTS_POSTED; i++) {
+        if (i == mpi->next_posted && *place_request(mpi, PLACE_POSTED) != MPI_REQUEST_NULL)
+            mpi->posted[i].request = *place_request(mpi, PLACE_POSTED);
         if (mpi->posted[i].request == MPI_REQUEST_NULL)
             continue;
         (void)MPI_Cancel(&mpi->posted[i].request);

@@ -490,17 +490,18 @@ hshm_mpi_fence(hshm_mpi *mpi)
     MPI_Request all_here = MPI_REQUEST_NULL;
     (void)pthread_mutex_lock(&mpi->lock);
     status = mpi_check(MPI_Ibarrier(mpi->world, &all_here), "MPI_Ibarrier");
+    place_watch(mpi, PLACE_FENCE, all_here);
     (void)pthread_mutex_unlock(&mpi->lock);
     unsigned looks = 0;
-    int done = 0;
-    while (status == HSHM_OK && !done) {
+    for (bool done = false; status == HSHM_OK && !done;) {
         bool busy = false;
+        MPI_Status about;
         (void)pthread_mutex_lock(&mpi->lock);
-        status = mpi_check(MPI_Test(&all_here, &done, MPI_STATUS_IGNORE), "MPI_Test");
-        if (status == HSHM_OK && !done)
-            status = engine_step(mpi, &busy);
+        status = engine_step(mpi, &busy);
+        done = place_is_over(mpi, PLACE_FENCE, &about);
         (void)pthread_mutex_unlock(&mpi->lock);
-        engine_pause(busy, &looks);
+        if (!done)
+            engine_pause(busy, &looks);
     }
     return status;
 }
