@@ -232,7 +232,7 @@ main(int argc, char *argv[])
     else if (strcmp(what, "version") == 0)
         version();
     else
-        CHECK(!"known");
+        check_failed("the first argument is known", __FILE__, __LINE__);
     (void)MPI_Finalize();
     return 0;
 }

@@ -1,6 +1,8 @@
 /*
  * setup.c - opening and closing: what is there afterwards, and what is gone.
  */
+#include <dirent.h>
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -135,6 +137,70 @@ nameless_while_open(void)
     hshm_mpi *mpi = open_heaps(&options);
     CHECK(shm_look().names == before.names || getenv("SIMHOSTS") == NULL);
     CHECK_OK(hshm_mpi_close(&mpi));
+}
+
+/* ---- again and again ---- */
+
+static size_t
+entries_of(const char *folder)
+{
+    size_t count = 0;
+    DIR *entries = opendir(folder);
+    CHECK(entries != NULL);
+    while (readdir(entries) != NULL)
+        count++;
+    (void)closedir(entries);
+    return count;
+}
+
+/* Lines of a file that have the word. */
+static size_t
+lines_with(const char *path, const char *word)
+{
+    char line[1024];
+    size_t count = 0;
+    FILE *file = fopen(path, "re");
+    CHECK(file != NULL);
+    while (fgets(line, sizeof line, file) != NULL)
+        count += strstr(line, word) != NULL;
+    (void)fclose(file);
+    return count;
+}
+
+static void
+one_cycle(void)
+{
+    hshm_mpi_options options = options_for_test();
+    options.size = MIB;
+    hshm_mpi *mpi = open_heaps(&options);
+    const uint32_t node = (hshm_mpi_node(mpi) + 1) % hshm_mpi_nodes(mpi);
+    hshm_gptr there = HSHM_GPTR_NULL;
+    char bytes[6000] = "";
+    CHECK_OK(hshm_mpi_alloc(mpi, node, sizeof bytes, &there));
+    CHECK_OK(hshm_mpi_put(mpi, there, bytes, sizeof bytes));
+    CHECK_OK(hshm_mpi_close(&mpi));
+    CHECK_STATUS(hshm_mpi_open(MPI_COMM_WORLD, &(hshm_mpi_options){ .struct_size = sizeof options, .size = 10 }, &mpi),
+                 HSHM_E_INVAL, NULL);
+}
+
+/* No descriptor, no mapping of shared memory, and hardly a byte of malloc's more. */
+static void
+cycles(void)
+{
+    enum { WARM_UP = 10, CYCLES = 100, BYTES_EACH = 2000 };
+    for (int i = 0; i < WARM_UP; i++)
+        one_cycle();
+    (void)MPI_Barrier(MPI_COMM_WORLD);
+    const size_t descriptors = entries_of("/proc/self/fd");
+    const size_t mappings = lines_with("/proc/self/maps", "/dev/shm/");
+    const size_t bytes = mallinfo2().uordblks;
+    for (int i = 0; i < CYCLES; i++)
+        one_cycle();
+    (void)MPI_Barrier(MPI_COMM_WORLD);
+    CHECK(entries_of("/proc/self/fd") == descriptors);
+    CHECK(lines_with("/proc/self/maps", "/dev/shm/") == mappings);
+    /* MPI keeps some for each communicator; a handle of ours has a hundred thousand, each table thousands. */
+    CHECK(mallinfo2().uordblks < bytes + (size_t)CYCLES * BYTES_EACH);
 }
 
 static bool
@@ -289,6 +355,7 @@ const struct mpi_case setup_cases[] = {
     { "several_at_once", several_at_once },
     { "nameless_while_open", nameless_while_open },
     { "read_only_ranks", read_only_ranks },
+    { "cycles", cycles },
     { "kept_and_recovered", kept_and_recovered },
     { "recovered_and_dropped", recovered_and_dropped },
     { "on_a_file", on_a_file },
