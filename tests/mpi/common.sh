@@ -10,6 +10,7 @@ export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
 # MPI itself never frees thousands of blocks, from modules that are unloaded at the end and have no names then; what we might
 # leak the case `cycles` looks for.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
+export TSAN_OPTIONS=${TSAN_OPTIONS:-}:suppressions=$source_root/tests/mpi/tsan.supp
 
 is_openmpi() {
     "$1" --version 2>/dev/null | grep -q 'Open MPI\|OpenRTE'
