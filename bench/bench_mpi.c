@@ -168,7 +168,7 @@ pair(void)
     compare("get of 8 B; round trip", plain_round_trips, gets, 200, 8);
     compare("put of 8 B; round trip", plain_round_trips, puts_there, 200, 8);
     compare("fetch_add; round trip", plain_round_trips, adds, 200, 8);
-    compare("alloc + free; round trip", plain_round_trips, pairs, 100, 64);
+    compare("alloc + free; round trip", plain_round_trips, pairs, 200, 64);
     compare("get of 4 KiB; round trip of 8 B", plain_round_trips, gets, 100, 4000);
     compare("get of 4 MiB; MPI_Send, streamed", plain_sends, gets, 8, LONG);
     compare("put of 4 MiB; MPI_Send, streamed", plain_sends, puts_there, 8, LONG);

@@ -208,12 +208,12 @@ void
 engine_pause(bool busy, unsigned *looks)
 {
     /* Where ranks are more than processors, whoever is waited for needs one: soon a turn, and after a while more than that. */
-    enum { LOOKS_ALONE = 100, LOOKS_AWAKE = 3000, NAP_NS = 50000 };
+    enum { LOOKS_ALONE = 100, LOOKS_A_TURN = 8, LOOKS_AWAKE = 3000, NAP_NS = 50000 };
     if (busy)
         *looks = 0;
     else if (++*looks > LOOKS_AWAKE)
         (void)nanosleep(&(struct timespec){ 0, NAP_NS }, NULL);
-    else if (*looks > LOOKS_ALONE)
+    else if (*looks > LOOKS_ALONE && *looks % LOOKS_A_TURN == 0) /* MPI may yield in each look, too */
         (void)sched_yield();
 }
 
