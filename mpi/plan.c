@@ -106,6 +106,7 @@ plan_options(hshm_mpi *mpi, const hshm_mpi_options *options)
 enum plan_word {
     PLAN_BYTE_ORDER,
     PLAN_VERSION,
+    PLAN_OWN_VERSION,
     PLAN_FORMAT,
     PLAN_SIZE,
     PLAN_ALLOCATOR,
@@ -134,6 +135,7 @@ static const struct {
 } plan_words[PLAN_WORDS] = {
     [PLAN_BYTE_ORDER] = { "the machine's byte order", HSHM_E_ABI },
     [PLAN_VERSION] = { "the version of hshm (major * 1000000 + minor * 1000 + patch)", HSHM_E_VERSION },
+    [PLAN_OWN_VERSION] = { "the version of libhshm-mpi (in the same form)", HSHM_E_VERSION },
     [PLAN_FORMAT] = { "the format of regions", HSHM_E_VERSION },
     [PLAN_SIZE] = { "options.size", HSHM_E_INVAL },
     [PLAN_ALLOCATOR] = { "options.allocator", HSHM_E_INVAL },
@@ -186,6 +188,7 @@ write_plan(const hshm_mpi *mpi, uint64_t plan[PLAN_SENT])
     const hshm_allocator_options *allocator = o->allocator_options != NULL ? o->allocator_options : &default_allocator;
     plan[PLAN_BYTE_ORDER] = BYTE_ORDER_MARK;
     plan[PLAN_VERSION] = version_number();
+    plan[PLAN_OWN_VERSION] = HSHM_VERSION_MAJOR * 1000000 + HSHM_VERSION_MINOR * 1000 + HSHM_VERSION_PATCH;
     plan[PLAN_FORMAT] = hshm_format_version();
     plan[PLAN_SIZE] = o->size;
     plan[PLAN_ALLOCATOR] = o->allocator;

@@ -206,7 +206,7 @@ agreement(void)
     CHECK_OK(hshm_mpi_unique_name(MPI_COMM_WORLD, "by.hand", name));
     CHECK_OK(hshm_mpi_unique_name(MPI_COMM_WORLD, "by.hand", again));
     CHECK(strcmp(name, again) != 0 && strncmp(name, "by.hand-", 8) == 0);
-    (void)memcpy(again, name, sizeof again);
+    memcpy(again, name, sizeof again);
     (void)MPI_Bcast(again, (int)sizeof again, MPI_CHAR, 0, MPI_COMM_WORLD);
     CHECK(strcmp(name, again) == 0);
     CHECK_STATUS(hshm_mpi_unique_name(MPI_COMM_WORLD, rank == 0 ? "a b" : "good", name), HSHM_E_INVAL, "prefix");

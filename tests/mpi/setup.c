@@ -301,7 +301,6 @@ recovered_and_dropped(void)
     options.name = name;
     options.keep = true;
     hshm_mpi *mpi = open_heaps(&options);
-    const bool leads = hshm_mpi_leader(mpi, hshm_mpi_node(mpi)) == rank;
     char own[HSHM_NAME_MAX + 16];
     (void)snprintf(own, sizeof own, options.group == 0 ? "%s" : "%s.%d", name, options.group);
     CHECK_OK(hshm_mpi_close(&mpi));
@@ -321,7 +320,6 @@ recovered_and_dropped(void)
     CHECK(hshm_mpi_recovered(mpi));
     CHECK_OK(hshm_mpi_close(&mpi));
     CHECK(!name_exists(own));
-    (void)leads;
 }
 
 /* On a disk of each node's own: here one for all, so ranks of one machine. */
