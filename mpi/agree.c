@@ -21,6 +21,20 @@ mpi_fail(hshm_status status, const char *format, ...)
     return hshm_set_last_error(status, sentence);
 }
 
+void
+error_keep(struct kept_error *kept)
+{
+    kept->status = hshm_last_status();
+    const size_t length = strlen(hshm_last_error());
+    memcpy(kept->sentence, hshm_last_error(), length + 1); /* hshm's own are no longer */
+}
+
+void
+error_restore(const struct kept_error *kept)
+{
+    (void)hshm_set_last_error(kept->status, kept->sentence);
+}
+
 hshm_status
 mpi_check(int answer, const char *call)
 {

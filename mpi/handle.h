@@ -100,6 +100,17 @@ struct hshm_mpi {
 /* Leave a sentence behind (hshm_set_last_error) and return `status`. */
 hshm_status mpi_fail(hshm_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/*
+ * The caller's last failure, put aside while others' are dealt with: a call that succeeds leaves it alone, also if it served
+ * a request that failed.
+ */
+struct kept_error {
+    hshm_status status;
+    char sentence[768];
+};
+void error_keep(struct kept_error *kept);
+void error_restore(const struct kept_error *kept);
+
 /* HSHM_OK, or HSHM_E_SYSTEM with MPI's words for what `call` answered. */
 hshm_status mpi_check(int answer, const char *call);
 

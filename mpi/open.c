@@ -12,7 +12,6 @@
  *
  * No more, whatever the number of ranks.  Each Allreduce is an agreement: after it all go on, or all undo.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "handle.h"
@@ -145,12 +144,13 @@ hshm_mpi_open(MPI_Comm comm, const hshm_mpi_options *options, hshm_mpi **ret_mpi
         *ret_mpi = mpi;
         return HSHM_OK;
     }
-    char sentence[768]; /* of the failure, not of what undoing says */
-    (void)snprintf(sentence, sizeof sentence, "%s", hshm_last_error());
+    struct kept_error kept; /* the failure, not what undoing says */
+    error_keep(&kept);
     (void)undo(handle, handle->recovered);
     free_handle(handle);
     free(mpi);
-    return hshm_set_last_error(status, sentence);
+    error_restore(&kept);
+    return status;
 }
 
 /* ---- close ---- */

@@ -292,12 +292,16 @@ take_request(hshm_mpi *mpi, bool *ret_busy)
     if (!place_is_over(mpi, PLACE_POSTED, &about))
         return HSHM_OK;
     struct posted *posted = &mpi->posted[mpi->next_posted];
+    struct kept_error kept;
     hshm_status status = HSHM_OK;
     int bytes = 0;
     *ret_busy = true;
+    error_keep(&kept);
     (void)MPI_Get_count(&about, MPI_BYTE, &bytes);
     if (bytes >= (int)sizeof posted->message.head)
         status = serve_request(mpi, &posted->message, bytes, about.MPI_SOURCE);
+    if (status == HSHM_OK) /* whatever the request came to: MPI did not fail */
+        error_restore(&kept);
     mpi->next_posted = (mpi->next_posted + 1) % REQUESTS_POSTED;
     const hshm_status again = post(mpi, posted);
     watch_oldest(mpi);

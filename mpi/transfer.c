@@ -13,6 +13,7 @@
 #include "transfer.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -103,24 +104,24 @@ send_chunk(hshm_mpi *mpi, struct hshm_mpi_transfer *t, struct op *op)
     return t->get ? op_ask_for_bytes(mpi, op, local, size) : op_ask_with_bytes(mpi, op, local, size);
 }
 
+/* Its caller hears of it when it asks for the result; the thread that came upon it keeps its own last failure. */
 static void
-fail_transfer(struct hshm_mpi_transfer *t, hshm_status status)
+fail_transfer(struct hshm_mpi_transfer *t, hshm_status status, const struct kept_error *kept)
 {
     t->at = t->count; /* nothing more is sent */
-    if (t->status != HSHM_OK)
-        return;
-    t->status = status;
-    const char *sentence = hshm_last_error();
-    const size_t length = strlen(sentence);
-    const size_t kept = length < sizeof t->sentence - 1 ? length : sizeof t->sentence - 1;
-    memcpy(t->sentence, sentence, kept);
-    t->sentence[kept] = '\0';
+    if (t->status == HSHM_OK) {
+        t->status = status;
+        (void)snprintf(t->sentence, sizeof t->sentence, "%s", hshm_last_error());
+    }
+    error_restore(kept);
 }
 
 /* Send what may be sent.  *ret_busy: something was. */
 static void
 send_more(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
 {
+    struct kept_error kept;
+    error_keep(&kept);
     while (t->at < t->count && t->under_way < OPS_PER_TRANSFER) {
         const hshm_mpi_piece *piece = &t->pieces[t->at];
         hshm_status status = HSHM_OK;
@@ -143,7 +144,7 @@ send_more(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
             }
         }
         if (status != HSHM_OK)
-            fail_transfer(t, status);
+            fail_transfer(t, status, &kept);
     }
 }
 
@@ -168,9 +169,11 @@ take_in(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
             continue;
         }
         *ret_busy = true;
+        struct kept_error kept;
+        error_keep(&kept);
         const hshm_status status = op_result(mpi, op);
         if (status != HSHM_OK)
-            fail_transfer(t, status);
+            fail_transfer(t, status, &kept);
         else if (t->get)
             unpack(t, op);
         t->ops[i] = t->ops[--t->under_way];

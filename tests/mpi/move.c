@@ -226,6 +226,24 @@ refusals(void)
     close_after_moves(mpi);
 }
 
+/* A call that succeeds leaves the last failure alone, though it served requests of others that failed. */
+static void
+own_failures_stay(void)
+{
+    hshm_mpi *mpi = open_for_moves(HSHM_MPI_MESSAGES);
+    (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
+    if (hshm_mpi_leader(mpi, hshm_mpi_node(mpi)) != rank || hshm_mpi_node(mpi) != 0) {
+        hshm_gptr nowhere = hshm_mpi_header(mpi, 0);
+        nowhere.off = 64;
+        CHECK_STATUS(hshm_mpi_get(mpi, nowhere, got, 8), HSHM_E_INVAL, NULL);
+        (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
+    }
+    CHECK_OK(hshm_mpi_fence(mpi));
+    CHECK(hshm_last_status() == HSHM_E_TIMEOUT);
+    CHECK(strcmp(hshm_last_error(), "mine") == 0);
+    close_after_moves(mpi);
+}
+
 /* Between addresses and global pointers. */
 static void
 pointers(void)
@@ -313,6 +331,7 @@ const struct mpi_case move_cases[] = {
     { "vectors_by_window", vectors_by_window },
     { "many_requests", many_requests },
     { "refusals", refusals },
+    { "own_failures_stay", own_failures_stay },
     { "pointers", pointers },
     { "a_leader_that_computes", a_leader_that_computes },
     { "a_leader_that_calls", a_leader_that_calls },
