@@ -36,12 +36,12 @@ chain_find(const hshm_allocator *heap, hshm_off first, hshm_off end, const char 
 }
 
 static struct word_node *
-node_new(hshm_allocator *heap, const char *word, size_t length)
+node_new(hshm_allocator *heap, const char *word, size_t length, uint64_t times)
 {
     struct word_node *node = hshm_malloc(heap, sizeof *node + length);
     if (node == NULL)
         return NULL;
-    atomic_init(&node->count, 1);
+    atomic_init(&node->count, times);
     node->length = length;
     memcpy(node->text, word, length);
     return node;
@@ -49,9 +49,9 @@ node_new(hshm_allocator *heap, const char *word, size_t length)
 
 /* Count a word that is there.  Relaxed: the sums are read after those who count were waited for. */
 static void
-count_again(struct word_node *node)
+count_again(struct word_node *node, uint64_t times)
 {
-    atomic_fetch_add_explicit(&node->count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&node->count, times, memory_order_relaxed);
 }
 
 bool
@@ -66,18 +66,18 @@ word_table_create(hshm_allocator *heap, uint64_t bucket_count, struct word_table
 }
 
 enum word_added
-word_add(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length)
+word_add_times(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length, uint64_t times)
 {
     _Atomic hshm_off *head = bucket_of(heap, table, word, length);
     /* Pairs with the release below: who sees a node's offset also sees what is in the node, and in those behind it. */
     hshm_off seen = atomic_load_explicit(head, memory_order_acquire);
     struct word_node *node = chain_find(heap, seen, HSHM_OFF_NULL, word, length);
     if (node != NULL) {
-        count_again(node);
+        count_again(node, times);
         return WORD_COUNTED;
     }
 
-    struct word_node *fresh = node_new(heap, word, length);
+    struct word_node *fresh = node_new(heap, word, length, times);
     if (fresh == NULL)
         return WORD_NO_ROOM;
     for (;;) {
@@ -90,11 +90,17 @@ word_add(hshm_allocator *heap, const struct word_table *table, const char *word,
         /* Others were quicker.  Their words stand between the new head and what we had looked through. */
         node = chain_find(heap, seen, end, word, length);
         if (node != NULL) {
-            count_again(node);
+            count_again(node, times);
             (void)hshm_free(heap, fresh);
             return WORD_LOST_RACE;
         }
     }
+}
+
+enum word_added
+word_add(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length)
+{
+    return word_add_times(heap, table, word, length, 1);
 }
 
 uint64_t

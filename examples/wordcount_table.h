@@ -52,6 +52,10 @@ bool word_table_create(hshm_allocator *heap, uint64_t bucket_count, struct word_
 /* Count a word once more.  Safe from any number of processes and threads at once. */
 enum word_added word_add(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length);
 
+/* Count it so many times more at once. */
+enum word_added word_add_times(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length,
+                               uint64_t times);
+
 /* How often a word was met; 0 = never. */
 uint64_t word_count(hshm_allocator *heap, const struct word_table *table, const char *word, size_t length);
 

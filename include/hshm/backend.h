@@ -104,24 +104,27 @@ enum {
 
 /** How hshm_backend_create() works; start from HSHM_BACKEND_OPTIONS_INIT.  NULL means just that. */
 typedef struct hshm_backend_options {
-    size_t struct_size;     /**< sizeof(hshm_backend_options), so that the struct can grow                           */
-    uint32_t mode;          /**< permissions of the name, set whatever the umask, 0600 included; 0 = 0600          */
-    hshm_commit commit;     /**< reserve, lazy or prefault                                                          */
-    hshm_replace replace;   /**< never, or dead                                                                     */
-    uint32_t slots;         /**< how many processes may attach at once; 0 = by size: 2 (under 16 KiB), 16 (under
+    size_t struct_size;   /**< sizeof(hshm_backend_options), so that the struct can grow                           */
+    uint32_t mode;        /**< permissions of the name, set whatever the umask, 0600 included; 0 = 0600          */
+    hshm_commit commit;   /**< reserve, lazy or prefault                                                          */
+    hshm_replace replace; /**< never, or dead                                                                     */
+    uint32_t slots;       /**< how many processes may attach at once; 0 = by size: 2 (under 16 KiB), 16 (under
                                 1 MiB), 128 (under 16 MiB), 1024                                                   */
-    uint64_t max_size;      /**< bytes to keep addresses for; 0 = size.  A region does not grow yet: anything but 0
+    uint64_t max_size;    /**< bytes to keep addresses for; 0 = size.  A region does not grow yet: anything but 0
                                 or size (rounded to pages) is HSHM_E_NOTSUP                                        */
-    void *array;            /**< HSHM_BACKEND_ARRAY: your buffer of `size` bytes, 64-byte aligned.  It must outlive
+    void *array;          /**< HSHM_BACKEND_ARRAY: your buffer of `size` bytes, 64-byte aligned.  It must outlive
                                 the backend; its content is overwritten                                            */
-    hshm_gpu_need gpu;      /**< GPU kinds: required, or optional                                                   */
+    bool nameless;        /**< POSIX_SHM_MMAP, POSIX_MMAP: the url says where the region lies and what messages call it,
+                                but no name is made: nothing is left, whenever who is killed.  Others attach by a
+                                descriptor; see hshm_attach_options.fd and hshm_backend_info_data.fd               */
+    hshm_gpu_need gpu;    /**< GPU kinds: required, or optional                                                   */
     const char *gpu_device; /**< GPU kinds: which one: "cuda", "hip", "cuda:1" (its number here), or as hshm_gpu_list()
                                  tells its uuid; NULL = the calling thread's current one, or the first              */
 } hshm_backend_options;
 
 /* clang-format off */
 #define HSHM_BACKEND_OPTIONS_INIT \
-    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL, HSHM_GPU_REQUIRED, NULL }
+    { sizeof(hshm_backend_options), 0, HSHM_COMMIT_RESERVE, HSHM_REPLACE_NEVER, 0, 0, NULL, false, HSHM_GPU_REQUIRED, NULL }
 /* clang-format on */
 
 /** How hshm_backend_attach() works; start from HSHM_ATTACH_OPTIONS_INIT.  NULL means just that. */
@@ -132,12 +135,15 @@ typedef struct hshm_attach_options {
     bool accept_dirty;   /**< trust a file that the machine's last shutdown caught in use (else HSHM_E_DAMAGED)     */
     void *array;         /**< HSHM_BACKEND_ARRAY: the buffer that already holds a region, 64-byte aligned           */
     uint64_t array_size; /**< HSHM_BACKEND_ARRAY: its bytes                                                         */
-    hshm_gpu_need gpu;   /**< GPU kinds: required, or optional                                                      */
+    const int *fd;     /**< POSIX_SHM_MMAP, POSIX_MMAP: not NULL: the region is the file that this descriptor leads to,
+                               whatever its name or none; the url is a label.  The descriptor came by SCM_RIGHTS, or from
+                               opening /proc/PID/fd/N; it stays yours, and may be closed after the call            */
+    hshm_gpu_need gpu; /**< GPU kinds: required, or optional                                                      */
     const char *gpu_device; /**< GPU_SHM_MMAP: which one, as at create; GPU_MALLOC: no choice, it is the owner's    */
 } hshm_attach_options;
 
 /* clang-format off */
-#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0, HSHM_GPU_REQUIRED, NULL }
+#define HSHM_ATTACH_OPTIONS_INIT { sizeof(hshm_attach_options), 0, false, false, NULL, 0, NULL, HSHM_GPU_REQUIRED, NULL }
 /* clang-format on */
 
 /**
@@ -152,7 +158,8 @@ typedef struct hshm_attach_options {
  *                     tables come on top, in host memory, with half a percent of that at most
  * @param url          POSIX_SHM_MMAP and the GPU kinds: a name, [A-Za-z0-9._-] only, 1 to HSHM_NAME_MAX bytes, not "." or "..",
  *                     not beginning with ".hshm-".
- *                     POSIX_MMAP: a path whose folder exists.  Else: a label for messages, or NULL
+ *                     POSIX_MMAP: a path whose folder exists.  Else: a label for messages, or NULL.
+ *                     With options.nameless it need not be free, and stays free
  * @param options      NULL = defaults
  * @param ret_backend  on success the backend, owned by the manager; may be NULL
  * @return HSHM_OK, or, with nothing left behind:
@@ -162,8 +169,9 @@ typedef struct hshm_attach_options {
  *         HSHM_E_NOSPC    the file system, a cgroup, `ulimit -f`, `ulimit -v` or memory cannot hold `size`
  *         HSHM_E_PERM     the folder or a leftover belongs to someone else
  *         HSHM_E_NOTFOUND the folder of the path does not exist
- *         HSHM_E_NOTSUP   a network file system, one that drops locks (overlayfs), or max_size beyond size; GPU kinds: a
- *                         driver that lacks a function or refuses the feature, GPU_SHM_MMAP with HSHM_COMMIT_LAZY
+ *         HSHM_E_NOTSUP   a network file system, one that drops locks (overlayfs), max_size beyond size, or nameless for a
+ *                         kind that has no names, or for a GPU; GPU kinds: a driver that lacks a function or refuses the
+ *                         feature, GPU_SHM_MMAP with HSHM_COMMIT_LAZY
  *         HSHM_E_DEVICE   GPU kinds: no driver, no device, or what the driver said; a child forked after it was used
  *         HSHM_E_NOTFOUND GPU kinds: no device as asked for
  *         HSHM_E_SYSTEM   another system call failed; the sentence has its errno
@@ -271,6 +279,8 @@ typedef struct hshm_backend_info_data {
     uint32_t slot;          /**< this manager's own slot; UINT32_MAX if it has none (read-only)                    */
     uint8_t uuid[16];       /**< differs for any two regions ever created                                          */
     char url[256];          /**< name, path (cut to fit) or label                                                  */
+    int fd;                 /**< the library's own descriptor of the region, to be passed on (SCM_RIGHTS) or opened by
+                                 others as /proc/PID/fd/N, not to be closed or locked; -1 without a file           */
 } hshm_backend_info_data;
 
 /* clang-format off */

@@ -79,6 +79,13 @@ check_size(const struct backend_ops *ops, const struct create_request *request)
     return HSHM_OK;
 }
 
+/* What is reached by a file alone; a GPU's regions are known by name to their drivers' part. */
+static bool
+can_be_nameless(const struct backend_ops *ops)
+{
+    return ops->files != NULL && (ops->caps & BACKEND_HAS_GPU) == 0;
+}
+
 static hshm_status
 check_gpu_need(const struct backend_ops *ops, const char *url, hshm_gpu_need need)
 {
@@ -109,6 +116,11 @@ check_options(const struct backend_ops *ops, struct create_request *request)
     const uint64_t max_size = ops->round_size != NULL && options->max_size <= REGION_SIZE_MAX
                                   ? ops->round_size(options->max_size)
                                   : options->max_size;
+    if (options->nameless && !can_be_nameless(ops))
+        return fail(HSHM_E_NOTSUP,
+                    "cannot create %s without a name: only POSIX shared memory and mapped files can be so; leave "
+                    "options.nameless off",
+                    name.s);
     if (options->max_size != 0 && max_size != request->size)
         return fail(HSHM_E_NOTSUP,
                     "cannot create %s: a region does not grow in this version, so max_size %s cannot differ from "
@@ -252,6 +264,7 @@ create_once(const struct backend_ops *ops, hshm_backend_id id, const struct crea
 {
     struct region region;
     hshm_status status = begin(ops, request->url, &region);
+    region.nameless = request->options.nameless;
     if (status == HSHM_OK)
         status = ops->obtain(request, &region);
     if (status == HSHM_OK) {
@@ -304,7 +317,8 @@ region_create(const struct backend_ops *ops, hshm_backend_id id, const struct cr
     if (status != HSHM_OK)
         return status;
 
-    const bool replace = checked.options.replace == HSHM_REPLACE_DEAD && ops->remove != NULL;
+    const bool replace =
+        checked.options.replace == HSHM_REPLACE_DEAD && ops->remove != NULL && !checked.options.nameless;
     for (int tries = 0; tries < 3; tries++) {
         if (replace) {
             status = clear_way(ops, checked.url);
@@ -399,13 +413,19 @@ check_bytes(const struct region *region, struct region_header *ret_copy)
 }
 
 static hshm_status
-check_attach(const struct backend_ops *ops, const char *url)
+check_attach(const struct backend_ops *ops, const char *url, const hshm_attach_options *options)
 {
     if (!(ops->caps & BACKEND_CAN_ATTACH))
         return fail(HSHM_E_NOTSUP,
                     "cannot attach to %s: that memory is private to the process that created it; use "
                     "HSHM_BACKEND_POSIX_SHM_MMAP to share",
                     backend_name(ops, url).s);
+    if (options->fd != NULL && !can_be_nameless(ops))
+        return fail(
+            HSHM_E_NOTSUP,
+            "cannot attach to %s by a descriptor: only POSIX shared memory and mapped files can be; leave options.fd "
+            "NULL",
+            backend_name(ops, url).s);
     if (url == NULL || *url == '\0') {
         if (ops->caps & BACKEND_NEEDS_URL)
             return fail(HSHM_E_INVAL, "cannot attach to %s: it needs a name", backend_name(ops, url).s);
@@ -418,13 +438,14 @@ hshm_status
 region_attach(const struct backend_ops *ops, const char *url, const hshm_attach_options *options,
               struct region *ret_region, struct region_header *ret_copy)
 {
-    hshm_status status = check_attach(ops, url);
+    hshm_status status = check_attach(ops, url, options);
     if (status == HSHM_OK)
         status = check_gpu_need(ops, url, options->gpu);
     if (status != HSHM_OK)
         return status;
     struct region region;
     status = begin(ops, url, &region);
+    region.nameless = options->fd != NULL;
     if (status == HSHM_OK)
         status = ops->open(options, &region);
     note_host_size(&region);

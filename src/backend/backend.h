@@ -46,6 +46,7 @@ struct region {
     dev_t device;   /* the file's identity, to recognise it by                                 */
     ino_t inode;
     char *unseen_name; /* the name that stands in until publish, where O_TMPFILE is refused; owned */
+    bool nameless;     /* the url leads nowhere: created so, or attached by a descriptor           */
 
     /* GPU kinds: what this process has of the device; NULL before, and in others. */
     struct region_gpu *gpu;

@@ -6,6 +6,8 @@
  *     2. mode, size, reservation, map                     a kill up to here leaves nothing at all
  *        (header and slot are written by region_create())
  *     3. linkat() gives it its name; EEXIST if another was faster
+ *   A nameless region is whole after step 2: no link, nothing to remove; others open /proc/PID/fd/N, or are sent a
+ *   descriptor.
  *   Where O_TMPFILE is refused (some network and FUSE file systems, no /proc), the file is made under an unseen name
  *   ".hshm-<name>.<16 digits>" and renamed without replacing.  A kill then leaves that file; its lock tells that its
  *   maker is dead, and the next create or remove of <name> takes it away.
@@ -477,7 +479,7 @@ file_obtain(const struct create_request *request, struct region *region)
         return status;
     /* Told early, before memory is taken for nothing; publish tells it for certain. */
     struct stat st;
-    if (lstat(place.path, &st) == 0)
+    if (!region->nameless && lstat(place.path, &st) == 0)
         return open_failed(region, "create", place.folder, EEXIST);
 
     status = preflight_file_size(region_name(region).s, file_size(request));
@@ -539,7 +541,11 @@ file_publish(struct region *region)
     /* The kept description is to have no locks; the slot's holds the file by now. */
     if (region->unseen_name != NULL)
         life_unlock(region_fd(region), LOCK_GATE_OFF, LOCK_BYTES);
-    const int error = region->unseen_name == NULL ? link_tmpfile(region->fd, &place) : rename_unseen(&unseen, &place);
+    int error = 0;
+    if (!region->nameless)
+        error = region->unseen_name == NULL ? link_tmpfile(region->fd, &place) : rename_unseen(&unseen, &place);
+    else if (region->unseen_name != NULL && region->ops->files->unlink_name(region->unseen_name) != 0)
+        error = errno;
     if (error == ENOENT)
         return fail(HSHM_E_NOTREADY, "cannot create %s: another process took its unfinished file away; try again",
                     region_name(region).s);
@@ -579,6 +585,19 @@ read_size(struct region *region, uint64_t *ret_size, uint64_t *ret_host_size)
     return status;
 }
 
+/* By name, or a description of our own of what the caller's descriptor leads to.  -1 with errno. */
+static int
+open_existing(const struct region *region, const int *callers_fd)
+{
+    const int flags = (region->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK;
+    /* Never O_CREAT: besides creating, it is refused for others' files in sticky folders (fs.protected_regular). */
+    if (callers_fd == NULL)
+        return file_above_stdio(region->ops->files->open_name(region->url, flags, 0));
+    char path[32];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", *callers_fd);
+    return file_above_stdio(open(path, flags | O_CLOEXEC));
+}
+
 hshm_status
 file_open(const hshm_attach_options *options, struct region *region)
 {
@@ -587,9 +606,7 @@ file_open(const hshm_attach_options *options, struct region *region)
     if (status != HSHM_OK)
         return status;
     region->read_only = options->read_only;
-    /* Never O_CREAT: besides creating, it is refused for others' files in sticky folders (fs.protected_regular). */
-    region->fd = file_above_stdio(
-        region->ops->files->open_name(region->url, (region->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, 0));
+    region->fd = open_existing(region, options->fd);
     if (region->fd < 0)
         return open_failed(region, "attach to", place.folder, errno);
 

@@ -6,6 +6,7 @@
  *     2. gate, shared                              no remover can be inside; none can get in while we hold it
  *     3. lock the bytes of a slot, exclusively     ours: whoever had it is dead
  *     4. look whether the name still leads here    else we joined a region that was removed between open and gate
+ *                                                  (one that was reached by a descriptor needs no name)
  *     5. a mapping holds the description; fill in the slot, let go of the gate
  *     6. close the descriptor (fork guard released), and see that the lock is still there
  * A kill between any two steps drops our locks with us; a slot word that was written stays TAKEN, and whoever finds its
@@ -70,6 +71,10 @@ region_reopen(struct region *region, int flags)
         char path[32];
         (void)snprintf(path, sizeof path, "/proc/self/fd/%d", region->fd);
         fd = open(path, flags | O_CLOEXEC);
+    }
+    if (fd < 0 && region->nameless && region->unseen_name == NULL) {
+        errno = errno == EACCES || errno == EMFILE || errno == ENFILE ? errno : ENOENT;
+        return -1;
     }
     if (fd < 0)
         fd = region->ops->files->open_name(region->unseen_name != NULL ? region->unseen_name : region->url,
@@ -242,7 +247,7 @@ join_through(struct region *region, int lock_fd, bool named)
     if (status == HSHM_OK)
         status = lock_place(region, lock_fd, &slot);
     FAILPOINT("members.place_locked");
-    if (status == HSHM_OK && named && !region->ops->still_named(region))
+    if (status == HSHM_OK && named && !region->nameless && !region->ops->still_named(region))
         status = fail(HSHM_E_NOTFOUND, "%s was removed while this process attached", region_name(region).s);
     if (status == HSHM_OK)
         status = settle(region, lock_fd, slot);

@@ -153,17 +153,29 @@ reserve_id(hshm_manager *manager, hshm_backend_id id)
     return backend;
 }
 
+/* Callers of an older header have a shorter struct; what it lacks keeps its default. */
+static void
+copy_known(void *to, const void *from, size_t struct_size, size_t known)
+{
+    memcpy(to, from, struct_size < known ? struct_size : known);
+}
+
+/* How much of a caller's struct to take: that of the first version, or all; never a part of a pointer. */
+static size_t
+whole_fields(size_t struct_size, size_t oldest, size_t known)
+{
+    return struct_size < known ? oldest : known;
+}
+
 static hshm_status
 copy_backend_options(const hshm_backend_options *given, hshm_backend_options *ret_options)
 {
     if (given == NULL)
         return HSHM_OK;
-    const hshm_status status =
-        check_struct_size("hshm_backend_options", given->struct_size, offsetof(hshm_backend_options, gpu));
-    /* Callers of an older header have a shorter struct; what it lacks has its default. */
+    const size_t oldest = offsetof(hshm_backend_options, nameless);
+    const hshm_status status = check_struct_size("hshm_backend_options", given->struct_size, oldest);
     if (status == HSHM_OK)
-        memcpy(ret_options, given,
-               given->struct_size < sizeof *given ? offsetof(hshm_backend_options, gpu) : sizeof *given);
+        memcpy(ret_options, given, whole_fields(given->struct_size, oldest, sizeof *given));
     return status;
 }
 
@@ -271,12 +283,11 @@ hshm_backend_attach(hshm_manager *manager, hshm_backend_kind kind, const char *u
     if (ops == NULL)
         return HSHM_E_INVAL;
     if (options != NULL) {
-        const hshm_status status =
-            check_struct_size("hshm_attach_options", options->struct_size, offsetof(hshm_attach_options, gpu));
+        const size_t oldest = offsetof(hshm_attach_options, fd);
+        const hshm_status status = check_struct_size("hshm_attach_options", options->struct_size, oldest);
         if (status != HSHM_OK)
             return status;
-        memcpy(&wanted, options,
-               options->struct_size < sizeof wanted ? offsetof(hshm_attach_options, gpu) : sizeof wanted);
+        memcpy(&wanted, options, whole_fields(options->struct_size, oldest, sizeof *options));
     }
     hshm_backend *backend = NULL;
     struct wait wait = wait_begin(wanted.timeout_ms);
@@ -368,7 +379,8 @@ hshm_backend_info(hshm_backend *backend, hshm_backend_info_data *ret_info)
 {
     if (backend == NULL || ret_info == NULL)
         return fail(HSHM_E_INVAL, "hshm_backend_info: %s is NULL", backend == NULL ? "backend" : "ret_info");
-    const hshm_status status = check_struct_size("hshm_backend_info_data", ret_info->struct_size, sizeof *ret_info);
+    const size_t oldest = offsetof(hshm_backend_info_data, fd);
+    const hshm_status status = check_struct_size("hshm_backend_info_data", ret_info->struct_size, oldest);
     if (status != HSHM_OK)
         return status;
     struct region *region = &backend->region;
@@ -386,10 +398,11 @@ hshm_backend_info(hshm_backend *backend, hshm_backend_info_data *ret_info)
         .slots = region->slot_count,
         .processes = members_alive(region),
         .slot = region->slot,
+        .fd = region->ops->files != NULL ? region_fd(region) : -1,
     };
     memcpy(info.uuid, header->uuid, sizeof info.uuid);
     (void)snprintf(info.url, sizeof info.url, "%s", region->url);
-    *ret_info = info;
+    copy_known(ret_info, &info, ret_info->struct_size, sizeof info);
     return HSHM_OK;
 }
 
@@ -421,7 +434,6 @@ create_locked(hshm_manager *manager, hshm_backend_id backend_id, hshm_allocator_
     return status;
 }
 
-/* Callers of an older header have a shorter struct; what it lacks has its default. */
 static hshm_status
 copy_allocator_options(const hshm_allocator_options *given, hshm_allocator_options *ret_options)
 {
@@ -430,7 +442,7 @@ copy_allocator_options(const hshm_allocator_options *given, hshm_allocator_optio
     const size_t oldest = offsetof(hshm_allocator_options, min_block);
     const hshm_status status = check_struct_size("hshm_allocator_options", given->struct_size, oldest);
     if (status == HSHM_OK)
-        memcpy(ret_options, given, given->struct_size < sizeof *given ? given->struct_size : sizeof *given);
+        copy_known(ret_options, given, given->struct_size, sizeof *given);
     return status;
 }
 

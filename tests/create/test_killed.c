@@ -118,6 +118,12 @@ assert_nothing_left(const struct scene *scene)
     assert_int_equal(for_each_file(scene, NULL), 0);
 }
 
+static void
+assert_left_nothing(struct scene *scene)
+{
+    assert_nothing_left(scene);
+}
+
 /* How long attach_and_exit() waits. */
 static uint64_t patience_ms;
 
@@ -208,6 +214,21 @@ create_by_link_and_unlink(struct scene *scene)
     return create_without_tmpfile(scene);
 }
 
+/* Without a name: create, let the heap be used, and destroy it, killed anywhere. */
+static int
+create_nameless(struct scene *scene)
+{
+    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+    options.nameless = true;
+    hshm_allocator *heap = NULL;
+    trace_here();
+    assert_ok(hshm_backend_create(NULL, 1, scene->kind, SCENE_SIZE, scene->url, &options, NULL));
+    assert_ok(hshm_allocator_create(NULL, 1, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_STACK, 0, NULL, &heap));
+    assert_non_null(hshm_malloc(heap, 100));
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    return 0;
+}
+
 static int
 create_no_heap_and_exit(struct scene *scene)
 {
@@ -242,6 +263,13 @@ a_killed_creator_leaves_nothing_that_lasts(void **state)
 {
     struct scene *scene = scene_begin(state, "create");
     at_each_stop(scene, &(struct plan){ .victim = create, .check = leftover_goes });
+}
+
+static void
+a_killed_creator_without_a_name_leaves_nothing_at_all(void **state)
+{
+    struct scene *scene = scene_begin(state, "nameless");
+    at_each_stop(scene, &(struct plan){ .victim = create_nameless, .check = assert_left_nothing });
 }
 
 static void
@@ -631,6 +659,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         KILLED(a_killed_creator_leaves_nothing_that_lasts),
+        KILLED(a_killed_creator_without_a_name_leaves_nothing_at_all),
         KILLED(a_killed_creator_without_tmpfile_leaves_nothing_that_lasts),
         KILLED(a_killed_creator_that_links_leaves_nothing_that_lasts),
         KILLED(unseen_files_of_the_dead_go_with_the_next_create),

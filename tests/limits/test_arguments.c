@@ -90,19 +90,18 @@ structs_that_are_too_small_are_refused(void **state)
     for (size_t i = 0; i < 3; i++) {
         hshm_backend_options create = HSHM_BACKEND_OPTIONS_INIT;
         /* The first version ended there. */
-        const size_t oldest = offsetof(hshm_backend_options, gpu);
-        create.struct_size = less[i] == SIZE_MAX ? 0 : oldest - less[i];
+        create.struct_size = less[i] == SIZE_MAX ? 0 : offsetof(hshm_backend_options, nameless) - less[i];
         assert_create_refused(HSHM_BACKEND_MALLOC, 64 * KIB, NULL, &create, HSHM_E_INVAL, "hshm_backend_options");
         assert_sentence("_INIT");
         assert_id_free(TRIED_ID);
 
         hshm_attach_options attach = HSHM_ATTACH_OPTIONS_INIT;
-        attach.struct_size = less[i] == SIZE_MAX ? 0 : offsetof(hshm_attach_options, gpu) - less[i];
+        attach.struct_size = less[i] == SIZE_MAX ? 0 : offsetof(hshm_attach_options, fd) - less[i];
         assert_attach_refused(HSHM_BACKEND_POSIX_SHM_MMAP, "none", &attach, HSHM_E_INVAL, "hshm_attach_options");
 
         hshm_backend_info_data info;
         memset(&info, PATTERN, sizeof info);
-        info.struct_size = less[i] == SIZE_MAX ? 0 : sizeof info - less[i];
+        info.struct_size = less[i] == SIZE_MAX ? 0 : offsetof(hshm_backend_info_data, fd) - less[i];
         assert_status(hshm_backend_info(backend, &info), HSHM_E_INVAL);
         assert_sentence("hshm_backend_info_data");
         assert_int_equal(((unsigned char *)&info)[sizeof info - 1], PATTERN);
