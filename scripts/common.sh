@@ -4,6 +4,9 @@
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 jobs=$(nproc 2>/dev/null || echo 1)
 
+# What every build with tests needs: Boost's containers for those in C++, MPI, and hosts that are simulated for it.
+test_packages=(build-essential cmake ninja-build libcmocka-dev valgrind pkg-config libboost-dev libopenmpi-dev openmpi-bin iproute2)
+
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' yellow=$'\e[33m' plain=$'\e[0m'
 else
