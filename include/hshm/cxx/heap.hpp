@@ -22,7 +22,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
@@ -137,6 +136,25 @@ struct object_tag {
     std::uint64_t type;  /* type_tag() of one, ~type_tag() of an array */
     std::uint64_t count; /* how many                                    */
 };
+
+/*
+ * Who looks a name up may read the tag of an object that another is just destroying, whose room goes to the next one: by atomic
+ * words, and what it says counts for nothing then.
+ */
+inline void
+write_tag(void *object, const object_tag &tag) noexcept
+{
+    object_tag *at = static_cast<object_tag *>(object) - 1;
+    __atomic_store_n(&at->type, tag.type, __ATOMIC_RELAXED);
+    __atomic_store_n(&at->count, tag.count, __ATOMIC_RELAXED);
+}
+
+inline object_tag
+read_tag(const void *object) noexcept
+{
+    const object_tag *at = static_cast<const object_tag *>(object) - 1;
+    return { __atomic_load_n(&at->type, __ATOMIC_RELAXED), __atomic_load_n(&at->count, __ATOMIC_RELAXED) };
+}
 
 /* From the block's begin to the object: so that the object is aligned. */
 template <class T>
@@ -483,8 +501,8 @@ class heap
     {
         using object = std::remove_cv_t<T>;
         const std::uint64_t one = detail::type_tag<object>();
-        std::size_t count = 1;
-        object *first = tagged<object>(name, one, nullptr);
+        std::size_t count = 0;
+        object *first = tagged<object>(name, one, &count);
         if (first == nullptr)
             first = tagged<object>(name, ~one, &count);
         if (first == nullptr)
@@ -493,6 +511,13 @@ class heap
         if (status == HSHM_E_NOTFOUND)
             return false;
         detail::check(status);
+        /* Ours now; and it may be another's that came to the same place meanwhile. */
+        const detail::object_tag tag = detail::read_tag(first);
+        if (tag.type != one && tag.type != ~one) {
+            detail::check(hshm_name_set(handle_.get(), name, block_of(first)));
+            return false;
+        }
+        count = static_cast<std::size_t>(tag.count);
         undo(first, count);
         return true;
     }
@@ -703,8 +728,7 @@ class heap
     {
         const std::size_t before = detail::object_off<T>;
         unsigned char *block = static_cast<unsigned char *>(taken<T>(count, before));
-        const detail::object_tag tag = { type, count };
-        std::memcpy(block + before - sizeof tag, &tag, sizeof tag);
+        detail::write_tag(block + before, { type, count });
         return block;
     }
     template <class T, class... Args> T *make_tagged(Args &&...args) const
@@ -761,10 +785,8 @@ class heap
         if (look(name, &block) != HSHM_OK)
             return nullptr;
         const std::size_t size = hshm_usable_size(handle_.get(), block);
-        detail::object_tag tag = {};
         unsigned char *first = static_cast<unsigned char *>(block) + before;
-        if (size >= before)
-            std::memcpy(&tag, first - sizeof tag, sizeof tag);
+        const detail::object_tag tag = size >= before ? detail::read_tag(first) : detail::object_tag{};
         if (size < before || tag.type != type || tag.count > (size - before) / sizeof(T)) {
             (void)hshm_set_last_error(HSHM_E_KIND,
                                       "the name holds something else than what was asked for: use the type that "
