@@ -7,6 +7,7 @@
 
 #include "blocks.h"
 
+#include <cstring>
 #include <array>
 #include <boost/circular_buffer.hpp>
 #include <boost/container/flat_set.hpp>

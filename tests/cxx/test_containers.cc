@@ -12,6 +12,7 @@
 
 #include "blocks.h"
 
+#include <cstring>
 #include <boost/intrusive/list.hpp>
 #include <list>
 #include <map>

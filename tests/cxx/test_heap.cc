@@ -6,6 +6,7 @@
 
 #include "blocks.h"
 
+#include <cstring>
 #include <array>
 #include <cstdlib>
 #include <stdexcept>
