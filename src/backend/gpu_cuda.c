@@ -45,6 +45,7 @@ lacks_memory(void)
     LACKS(cuIpcGetMemHandle)
     LACKS(cuIpcOpenMemHandle_v2)
     LACKS(cuIpcCloseMemHandle)
+    LACKS(cuMemGetAddressRange_v2)
     LACKS(cuMemcpyHtoD_v2)
     LACKS(cuMemcpyDtoH_v2)
     LACKS(cuMemcpyDtoD_v2)
@@ -202,6 +203,17 @@ close_handle(uint64_t at)
     return CALL(cuIpcCloseMemHandle, at);
 }
 
+static struct gpu_answer
+range(uint64_t at, uint64_t *ret_base, uint64_t *ret_size)
+{
+    cuda_address base = 0;
+    size_t size = 0;
+    const struct gpu_answer answer = CALL(cuMemGetAddressRange_v2, &base, &size, at);
+    *ret_base = base;
+    *ret_size = size;
+    return answer;
+}
+
 /*
  * Copies from pageable memory may return before the last bytes are on the device, and fills before they have begun: other
  * processes, who know nothing of this context's order, are to find them done.
@@ -303,6 +315,7 @@ const struct gpu_api gpu_cuda = {
     .get_handle = get_handle,
     .open_handle = open_handle,
     .close_handle = close_handle,
+    .range = range,
     .copy_to = copy_to,
     .copy_from = copy_from,
     .copy_within = copy_within,

@@ -450,6 +450,12 @@ gpu_close_handle(const struct gpu_device *device, const char *what, uint64_t at)
 }
 
 hshm_status
+gpu_range(const struct gpu_device *device, const char *what, uint64_t at, uint64_t *ret_base, uint64_t *ret_size)
+{
+    VISIT(device, what, range(at, ret_base, ret_size));
+}
+
+hshm_status
 gpu_copy_to(const struct gpu_device *device, const char *what, uint64_t at, const void *from, uint64_t size)
 {
     VISIT(device, what, copy_to(at, from, size));

@@ -71,6 +71,8 @@ struct gpu_api {
     struct gpu_answer (*get_handle)(uint64_t at, struct gpu_handle *ret_handle);
     struct gpu_answer (*open_handle)(const struct gpu_handle *handle, uint64_t *ret_at);
     struct gpu_answer (*close_handle)(uint64_t at);
+    /* The allocation, or mapping, that an address lies in. */
+    struct gpu_answer (*range)(uint64_t at, uint64_t *ret_base, uint64_t *ret_size);
     /* These return when it is done, for everyone. */
     struct gpu_answer (*copy_to)(uint64_t at, const void *from, uint64_t size);
     struct gpu_answer (*copy_from)(void *to, uint64_t at, uint64_t size);
@@ -124,6 +126,9 @@ hshm_status gpu_get_handle(const struct gpu_device *device, const char *what, ui
 hshm_status gpu_open_handle(const struct gpu_device *device, const char *what, const struct gpu_handle *handle,
                             uint64_t *ret_at);
 hshm_status gpu_close_handle(const struct gpu_device *device, const char *what, uint64_t at);
+/* What allocation or mapping lies there: its first byte, and how many. */
+hshm_status gpu_range(const struct gpu_device *device, const char *what, uint64_t at, uint64_t *ret_base,
+                      uint64_t *ret_size);
 hshm_status gpu_copy_to(const struct gpu_device *device, const char *what, uint64_t at, const void *from,
                         uint64_t size);
 hshm_status gpu_copy_from(const struct gpu_device *device, const char *what, void *to, uint64_t at, uint64_t size);

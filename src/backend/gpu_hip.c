@@ -50,6 +50,7 @@ lacks_memory(void)
     LACKS(hipIpcGetMemHandle)
     LACKS(hipIpcOpenMemHandle)
     LACKS(hipIpcCloseMemHandle)
+    LACKS(hipMemGetAddressRange)
     LACKS(hipMemcpy)
     LACKS(hipMemset)
     LACKS(hipDeviceSynchronize)
@@ -218,6 +219,17 @@ close_handle(uint64_t at)
 }
 
 static struct gpu_answer
+range(uint64_t at, uint64_t *ret_base, uint64_t *ret_size)
+{
+    void *base = NULL;
+    size_t size = 0;
+    const struct gpu_answer answer = CALL(hipMemGetAddressRange, &base, &size, address(at));
+    *ret_base = (uintptr_t)base;
+    *ret_size = size;
+    return answer;
+}
+
+static struct gpu_answer
 and_wait(struct gpu_answer answer)
 {
     return answer.code != 0 ? answer : synchronize();
@@ -309,6 +321,7 @@ const struct gpu_api gpu_hip = {
     .get_handle = get_handle,
     .open_handle = open_handle,
     .close_handle = close_handle,
+    .range = range,
     .copy_to = copy_to,
     .copy_from = copy_from,
     .copy_within = copy_within,

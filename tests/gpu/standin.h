@@ -33,6 +33,9 @@ void standin_counts(struct standin_counts *ret_counts);
 /* From now on: the n-th call of that name (NULL: of any name; n = 0: each of them) answers `code`.  code 0: none. */
 void standin_fail(const char *call, uint32_t nth, int code);
 
+/* Called whenever memory is about to be freed, without any lock; NULL: no more. */
+void standin_before_free(void (*hook)(void));
+
 /* ---- for the two ---- */
 
 enum { STANDIN_DEVICES_MAX = 8 };
@@ -65,6 +68,7 @@ int standin_free(uint64_t at);
 int standin_export(uint64_t at, char handle[64]);
 int standin_import(const char handle[64], uint64_t *ret_at);
 int standin_unimport(uint64_t at);
+int standin_range(uint64_t at, uint64_t *ret_base, size_t *ret_size);
 int standin_write(uint64_t at, const void *from, size_t size);
 int standin_read(void *to, uint64_t at, size_t size);
 int standin_copy(uint64_t to, uint64_t from, size_t size);

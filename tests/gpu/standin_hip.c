@@ -244,6 +244,17 @@ hipIpcCloseMemHandle(void *at)
     return sticky(standin_unimport(number(at)));
 }
 
+EXPORTED int hipMemGetAddressRange(void **base, size_t *size, void *at);
+EXPORTED int
+hipMemGetAddressRange(void **base, size_t *size, void *at)
+{
+    ENTER(true);
+    uint64_t got = 0;
+    const int code = standin_range(number(at), &got, size);
+    *base = (void *)(uintptr_t)got;
+    return sticky(code);
+}
+
 EXPORTED int hipHostRegister(void *base, size_t size, unsigned flags);
 EXPORTED int
 hipHostRegister(void *base, size_t size, unsigned flags)
