@@ -12,7 +12,10 @@
 
 enum {
     CUDA_OUT_OF_MEMORY = 2,
+    CUDA_NOT_INITIALIZED = 3,
+    CUDA_DEINITIALIZED = 4,
     CUDA_HOST_MEMORY_ALREADY_REGISTERED = 712,
+    CUDA_HOST_MEMORY_NOT_REGISTERED = 713,
     CUDA_NOT_PERMITTED = 800,
     CUDA_NOT_SUPPORTED = 801,
     IPC_LAZY_ENABLE_PEER = 1, /* the only value that it takes */
@@ -251,14 +254,14 @@ fill(uint64_t at, uint8_t byte, uint64_t size)
 }
 
 static struct gpu_answer
-pin(void *base, uint64_t size, bool read_only, bool *ret_ours)
+pin(void *base, uint64_t size, bool read_only)
 {
     const unsigned flags = REGISTER_PORTABLE | REGISTER_DEVICEMAP | (read_only ? (unsigned)REGISTER_READ_ONLY : 0);
-    struct gpu_answer answer = CALL(cuMemHostRegister_v2, base, (size_t)size, flags);
-    *ret_ours = answer.code == 0;
-    if (answer.code == CUDA_HOST_MEMORY_ALREADY_REGISTERED)
-        answer.code = 0;
-    return answer;
+    const struct gpu_answer answer = CALL(cuMemHostRegister_v2, base, (size_t)size, flags);
+    /* The driver would go on using the pages that were there. */
+    if (answer.code != CUDA_HOST_MEMORY_ALREADY_REGISTERED || cuda_driver.cuMemHostUnregister(base) != 0)
+        return answer;
+    return CALL(cuMemHostRegister_v2, base, (size_t)size, flags);
 }
 
 static struct gpu_answer
@@ -299,6 +302,9 @@ const struct gpu_api gpu_cuda = {
     .out_of_memory = CUDA_OUT_OF_MEMORY,
     .not_supported = CUDA_NOT_SUPPORTED,
     .not_permitted = CUDA_NOT_PERMITTED,
+    .not_started = CUDA_NOT_INITIALIZED,
+    .deinitialized = CUDA_DEINITIALIZED,
+    .not_registered = CUDA_HOST_MEMORY_NOT_REGISTERED,
     .lacks_memory = lacks_memory,
     .lacks_pinning = lacks_pinning,
     .start = start,

@@ -14,14 +14,16 @@
 enum {
     HIP_INVALID_VALUE = 1,
     HIP_OUT_OF_MEMORY = 2,
+    HIP_NOT_INITIALIZED = 3,
+    HIP_DEINITIALIZED = 4,
     HIP_HOST_MEMORY_ALREADY_REGISTERED = 712,
+    HIP_HOST_MEMORY_NOT_REGISTERED = 713,
     HIP_NOT_SUPPORTED = 801,
     HIP_TO_DEVICE = 1,
     HIP_TO_HOST = 2,
     HIP_WITHIN = 3,
     REGISTER_PORTABLE = 1,
     REGISTER_MAPPED = 2,
-    REGISTER_READ_ONLY = 8,
     LAZY_PEER_SINCE =
         60000000, /* hipIpcMemLazyEnablePeerAccess was 0 until HIP 5.7, is 1 since 6.0, and nothing else is taken */
     NO_CODE = -1
@@ -260,15 +262,16 @@ fill(uint64_t at, uint8_t byte, uint64_t size)
     return and_wait(CALL(hipMemset, address(at), byte, (size_t)size));
 }
 
+/* There is no flag for memory that may only be read: CUDA's, 8, means coarse-grained here. */
 static struct gpu_answer
-pin(void *base, uint64_t size, bool read_only, bool *ret_ours)
+pin(void *base, uint64_t size, bool read_only)
 {
-    const unsigned flags = REGISTER_PORTABLE | REGISTER_MAPPED | (read_only ? (unsigned)REGISTER_READ_ONLY : 0);
-    struct gpu_answer answer = CALL(hipHostRegister, base, (size_t)size, flags);
-    *ret_ours = answer.code == 0;
-    if (answer.code == HIP_HOST_MEMORY_ALREADY_REGISTERED)
-        answer.code = 0;
-    return answer;
+    const unsigned flags = REGISTER_PORTABLE | REGISTER_MAPPED;
+    (void)read_only;
+    const struct gpu_answer answer = CALL(hipHostRegister, base, (size_t)size, flags);
+    if (answer.code != HIP_HOST_MEMORY_ALREADY_REGISTERED || CALL(hipHostUnregister, base).code != 0)
+        return answer;
+    return CALL(hipHostRegister, base, (size_t)size, flags);
 }
 
 static struct gpu_answer
@@ -305,6 +308,9 @@ const struct gpu_api gpu_hip = {
     .out_of_memory = HIP_OUT_OF_MEMORY,
     .not_supported = HIP_NOT_SUPPORTED,
     .not_permitted = NO_CODE,
+    .not_started = HIP_NOT_INITIALIZED,
+    .deinitialized = HIP_DEINITIALIZED,
+    .not_registered = HIP_HOST_MEMORY_NOT_REGISTERED,
     .lacks_memory = lacks_memory,
     .lacks_pinning = lacks_pinning,
     .start = start,

@@ -80,6 +80,14 @@ before_each_free(enum vendor vendor, void (*hook)(void))
 }
 
 void
+register_next_already(enum vendor vendor)
+{
+    void (*function)(void) = NULL;
+    *(void **)(void *)&function = function_of(vendor, "standin_register_next_already");
+    function();
+}
+
+void
 check_nothing_held(enum vendor vendor, const char *file, int line)
 {
     const struct standin_counts counts = counts_of(vendor);

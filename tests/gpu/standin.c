@@ -37,6 +37,7 @@ static struct piece *pieces;
 static struct registration *registrations;
 static struct standin_counts counts;
 static void (*before_free)(void);
+static bool forgotten;
 static struct {
     char call[64];
     uint32_t nth, seen;
@@ -398,6 +399,12 @@ registration_of(uintptr_t begin, size_t size)
     return NULL;
 }
 
+EXPORTED void
+standin_register_next_already(void)
+{
+    forgotten = true;
+}
+
 int
 standin_register(void *base, size_t size)
 {
@@ -417,7 +424,9 @@ standin_register(void *base, size_t size)
     (void)pthread_mutex_unlock(&mutex);
     if (!is_new)
         free(one);
-    return is_new ? STANDIN_OK : STANDIN_REGISTERED;
+    const bool was_there = forgotten;
+    forgotten = false;
+    return is_new && !was_there ? STANDIN_OK : STANDIN_REGISTERED;
 }
 
 int

@@ -35,6 +35,8 @@ void standin_fail(const char *call, uint32_t nth, int code);
 
 /* Called whenever memory is about to be freed, without any lock; NULL: no more. */
 void standin_before_free(void (*hook)(void));
+/* The next memory to be registered is found registered, as if a mapping that was there before had been forgotten. */
+void standin_register_next_already(void);
 
 /* ---- for the two ---- */
 

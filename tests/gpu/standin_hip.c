@@ -14,7 +14,7 @@
     if (refused != 0)                                           \
     return sticky(refused)
 
-enum { TO_DEVICE = 1, TO_HOST = 2, WITHIN = 3, VERSION_6 = 60000000, FLAGS_KNOWN = 15 };
+enum { TO_DEVICE = 1, TO_HOST = 2, WITHIN = 3, VERSION_6 = 60000000, REGISTER_FLAGS = 7 };
 
 struct uuid {
     char bytes[16];
@@ -255,12 +255,13 @@ hipMemGetAddressRange(void **base, size_t *size, void *at)
     return sticky(code);
 }
 
+/* CUDA's flag for memory that may only be read, 8, is another one here (coarse-grained), which nobody is to mean. */
 EXPORTED int hipHostRegister(void *base, size_t size, unsigned flags);
 EXPORTED int
 hipHostRegister(void *base, size_t size, unsigned flags)
 {
     ENTER(true);
-    return sticky((flags & ~(unsigned)FLAGS_KNOWN) != 0 ? STANDIN_INVALID : standin_register(base, size));
+    return sticky((flags & ~(unsigned)REGISTER_FLAGS) != 0 ? STANDIN_INVALID : standin_register(base, size));
 }
 
 EXPORTED int hipHostUnregister(void *base);
