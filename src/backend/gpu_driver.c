@@ -76,20 +76,34 @@ said(const struct gpu_api *api, struct gpu_answer answer)
     return text;
 }
 
+/* The first of the names that there is. */
+static void *
+open_first(const char *const *names, int flags, struct driver *driver)
+{
+    for (; *names != NULL; names++) {
+        void *library = dlopen(*names, RTLD_NOW | RTLD_LOCAL | flags);
+        if (library == NULL)
+            continue;
+        (void)snprintf(driver->name, sizeof driver->name, "%s", *names);
+        return library;
+    }
+    return NULL;
+}
+
+/* The one that the program has already, if it has one: of two versions in one process neither knows the other's memory. */
 static void *
 open_library(const struct gpu_api *api, struct driver *driver, struct reason *reason)
 {
     const char *only[] = { secure_getenv(api->variable), NULL };
     const char *const *names = only[0] != NULL && *only[0] != '\0' ? only : api->libraries;
-    for (; *names != NULL; names++) {
-        (void)snprintf(driver->name, sizeof driver->name, "%s", *names);
-        void *library = dlopen(*names, RTLD_NOW | RTLD_LOCAL);
-        if (library != NULL)
-            return library;
+    void *library = open_first(names, RTLD_NOLOAD, driver);
+    if (library == NULL)
+        library = open_first(names, 0, driver);
+    if (library == NULL) {
         const char *words = dlerror();
         (void)because(reason, HSHM_E_DEVICE, "%s: there is no driver: %s", api->title, words == NULL ? *names : words);
     }
-    return NULL;
+    return library;
 }
 
 static hshm_status
@@ -174,13 +188,18 @@ gpu_uuid_text(const struct gpu_uuid *uuid)
     return text;
 }
 
-/* "GPU-" and 32 digits with dashes anywhere. */
+/* "GPU-" and 32 digits with dashes anywhere; or as rocminfo writes HIP's: 16 digits, which are its bytes as they are. */
 static bool
 parse_uuid(const char *text, struct gpu_uuid *ret_uuid)
 {
     size_t digits = 0;
     if (strncmp(text, "GPU-", 4) != 0 && strncmp(text, "MIG-", 4) != 0)
         return false;
+    if (strlen(text + 4) == sizeof ret_uuid->bytes &&
+        strspn(text + 4, "0123456789abcdefABCDEF") == sizeof ret_uuid->bytes) {
+        memcpy(ret_uuid->bytes, text + 4, sizeof ret_uuid->bytes);
+        return true;
+    }
     *ret_uuid = (struct gpu_uuid){ { 0 } };
     for (text += 4; *text != '\0'; text++) {
         if (*text == '-')
@@ -259,16 +278,25 @@ find_ordinal(size_t vendor, const struct wish *wish, int count, int *ret_ordinal
             return HSHM_OK;
         return because(reason, HSHM_E_NOTFOUND, "%s: there is no device %d, but %d in all", api->title, ordinal, count);
     }
+    int found = -1;
     for (int ordinal = 0; ordinal < count; ordinal++) {
         struct gpu_uuid uuid;
         const struct gpu_answer answer = api->uuid(ordinal, &uuid);
         if (answer.code != 0)
             return because(reason, status_of(api, answer.code), "%s: device %d does not tell its uuid: %s", api->title,
                            ordinal, said(api, answer).s);
-        if (memcmp(&uuid, &wish->uuid, sizeof uuid) == 0) {
-            *ret_ordinal = ordinal;
-            return HSHM_OK;
-        }
+        if (memcmp(&uuid, &wish->uuid, sizeof uuid) != 0)
+            continue;
+        if (found >= 0)
+            return because(reason, HSHM_E_DEVICE,
+                           "%s: devices %d and %d have the same uuid, %s, and none of them can be told from the other; "
+                           "show the process one of them only (HIP_VISIBLE_DEVICES)",
+                           api->title, found, ordinal, gpu_uuid_text(&uuid).s);
+        found = ordinal;
+    }
+    if (found >= 0) {
+        *ret_ordinal = found;
+        return HSHM_OK;
     }
     return because(reason, HSHM_E_NOTFOUND, "%s: none of the %d devices that this process may see is %s", api->title,
                    count, gpu_uuid_text(&wish->uuid).s);

@@ -103,6 +103,14 @@ count_devices(int *ret_count)
     return CALL(hipGetDeviceCount, ret_count);
 }
 
+/* Devices without a serial number answer "XX", or nothing, all of them alike. */
+static bool
+is_no_uuid(const hip_uuid *uuid)
+{
+    static const hip_uuid zero;
+    return memcmp(uuid->bytes, "XX", 2) == 0 || memcmp(uuid, &zero, sizeof zero) == 0;
+}
+
 /* Where there is no uuid: which slot of the machine the device sits in. */
 static struct gpu_answer
 device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
@@ -114,10 +122,12 @@ device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
         answer = CALL(hipDeviceGet, &device, ordinal);
         if (answer.code == 0)
             answer = CALL(hipDeviceGetUuid, &uuid, device);
-    } else if (hip_runtime.hipDeviceGetPCIBusId != NULL) {
-        answer = CALL(hipDeviceGetPCIBusId, uuid.bytes, (int)sizeof uuid.bytes, ordinal);
-    } else {
-        answer.code = HIP_NOT_SUPPORTED;
+    }
+    if (answer.code == 0 && is_no_uuid(&uuid)) {
+        uuid = (hip_uuid){ { 0 } };
+        answer = hip_runtime.hipDeviceGetPCIBusId == NULL
+                     ? (struct gpu_answer){ "hipDeviceGetUuid", HIP_NOT_SUPPORTED }
+                     : CALL(hipDeviceGetPCIBusId, uuid.bytes, (int)sizeof uuid.bytes, ordinal);
     }
     if (answer.code == 0)
         memcpy(ret_uuid->bytes, uuid.bytes, sizeof ret_uuid->bytes);

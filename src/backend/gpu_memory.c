@@ -9,7 +9,8 @@
  * Who attaches holds the gate from before it looks at the name; so either it is seen, or it finds the gate shut, or the name gone.
  *
  * That the owner lives, a lock of its own says (LOCK_OWNER_OFF), held from before the region has a name until the memory is gone; in the same
- * way as a slot's, so that a child does not inherit it, and nothing but the process's end, or ours, drops it.
+ * way as a slot's, so that a child does not inherit it, and nothing but the process's end, or ours, drops it.  Of a process that is killed the
+ * kernel ends the mappings, and so the lock, a moment before it closes the driver's files, and so the memory: it may still be taken then.
  *
  * Drivers let a process map a handle once, and not at all in the process that made it.  So each memory is in a list of this process, with
  * how many regions (managers) use it.
@@ -372,12 +373,16 @@ gpu_memory_join(struct region *region)
     return HSHM_OK;
 }
 
+bool
+gpu_memory_lives(struct region *region)
+{
+    return region->gpu->memory->is_owner || owner_lives(region);
+}
+
 hshm_status
-gpu_memory_alive(struct region *region, const char *what)
+gpu_memory_is_dead(struct region *region, const char *what)
 {
     struct region_device part;
-    if (region->gpu->memory->is_owner || owner_lives(region))
-        return HSHM_OK;
     const hshm_status status = read_part(region, &part);
     return status != HSHM_OK ? status : owner_is_dead(what, &part);
 }
@@ -428,7 +433,7 @@ is_idle(const struct gpu_memory *memory)
     return memory->is_owner && memory->users == 0 && memory->device.pid == life_pid();
 }
 
-/* The memory is freed before the owner's lock goes: who sees no owner may take the device's memory for his own. */
+/* The memory is freed before the owner's lock goes: who sees no owner, unless one was killed just now, finds its memory free. */
 static hshm_status
 free_memory(struct gpu_memory *memory)
 {

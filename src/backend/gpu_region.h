@@ -52,8 +52,9 @@ hshm_status gpu_memory_make(const char *wanted, struct region *region);
 hshm_status gpu_memory_join(struct region *region);
 /* This region's part in it is over. */
 hshm_status gpu_memory_part(struct region *region);
-/* Does its owner live?  HSHM_OK or DAMAGED. */
-hshm_status gpu_memory_alive(struct region *region, const char *what);
+/* Does its owner live?  And what there is to say if not: DAMAGED, or CORRUPT where the region does not even tell whose it was. */
+bool gpu_memory_lives(struct region *region);
+hshm_status gpu_memory_is_dead(struct region *region, const char *what);
 /* End memory of ours whose region has no name any more, and nobody attached. */
 hshm_status gpu_memory_tidy(void);
 /* The same for memory of ours that has this name, which goes first; *ret_ended false: it is not ours, or in use, and all is as it was. */

@@ -12,6 +12,7 @@
  *   STANDIN_MEMORY_MIB=n     of each device (1024)
  *   STANDIN_FAIL=call:n:code the n-th call of that name answers that code, and does nothing (n = 0: each)
  *   STANDIN_HIP_VERSION=n    as hipRuntimeGetVersion() tells it (60000000)
+ *   STANDIN_HIP_UUID=text    every device of HIP's says so: "XX", "" (all 0), or another
  */
 #ifndef HSHM_TESTS_GPU_STANDIN_H
 #define HSHM_TESTS_GPU_STANDIN_H

@@ -563,6 +563,56 @@ devices_are_known_by_their_uuid(void **state)
     }
 }
 
+struct same_uuids {
+    const char *uuid, *wish; /* NULL: the second's, as it is listed */
+    hshm_status status;
+};
+
+static int
+pick_among_the_same(void *arg)
+{
+    const struct same_uuids *same = arg;
+    hshm_gpu_info infos[2];
+    hshm_gpu_info info;
+    size_t count = 0;
+    hshm_backend *backend = NULL;
+    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+    assert_ok(hshm_gpu_list(infos, 2, &count));
+    assert_int_equal(count, 2);
+    options.gpu_device = same->wish != NULL ? same->wish : infos[1].uuid;
+    assert_status(hshm_backend_create(NULL, 1, HSHM_BACKEND_GPU_MALLOC, SIZE, test_name("same"), &options, &backend),
+                  same->status);
+    if (same->status != HSHM_OK) {
+        assert_sentence("have the same uuid");
+        return 0;
+    }
+    assert_ok(hshm_backend_gpu(backend, &info));
+    assert_int_equal(info.ordinal, 1);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    return 0;
+}
+
+/* HIP's devices without a serial number all say the same; they are known by their place in the machine then. */
+static void
+hip_devices_without_a_uuid_are_told_apart(void **state)
+{
+    (void)state;
+    struct same_uuids cases[] = {
+        { "XX", NULL, HSHM_OK },
+        { "", NULL, HSHM_OK },
+        { "0123456789abcdef", NULL, HSHM_E_DEVICE },
+        { NULL, "GPU-00000000000000a1", HSHM_OK }, /* as rocminfo writes it */
+    };
+    use_standin(HIP);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (cases[i].uuid != NULL)
+            assert_int_equal(setenv("STANDIN_HIP_UUID", cases[i].uuid, 1), 0);
+        else
+            assert_int_equal(unsetenv("STANDIN_HIP_UUID"), 0);
+        assert_int_equal(child_run(pick_among_the_same, &cases[i]), 0);
+    }
+}
+
 /* HIP's flag for opening a handle was 0 until 5.7. */
 static void
 versions_of_hip_differ_in_a_flag(void **state)
@@ -754,6 +804,7 @@ main(void)
         cmocka_unit_test(what_is_missing_is_told_apart),
         cmocka_unit_test(of_two_vendors_the_one_asked_for_is_used),
         cmocka_unit_test(devices_are_known_by_their_uuid),
+        cmocka_unit_test(hip_devices_without_a_uuid_are_told_apart),
         cmocka_unit_test(versions_of_hip_differ_in_a_flag),
         cmocka_unit_test(registrations_of_old_pages_are_not_used),
         cmocka_unit_test(memory_that_may_only_be_read_is_registered),
