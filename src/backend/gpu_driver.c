@@ -289,7 +289,7 @@ find_ordinal(size_t vendor, const struct wish *wish, int count, int *ret_ordinal
             continue;
         if (found >= 0)
             return because(reason, HSHM_E_DEVICE,
-                           "%s: devices %d and %d have the same uuid, %s, and none of them can be told from the other; "
+                           "%s: devices %d and %d have the same uuid, %s, and cannot be told apart; "
                            "show the process one of them only (HIP_VISIBLE_DEVICES)",
                            api->title, found, ordinal, gpu_uuid_text(&uuid).s);
         found = ordinal;
