@@ -26,7 +26,10 @@
  *     the owner lives.
  *   - when the owner dies, the bytes of all blocks are gone.  Who is attached may go on taking and freeing blocks (there is nothing in them
  *     any more); copies answer HSHM_E_DAMAGED, and so does attaching.  hshm_backend_remove() and HSHM_REPLACE_DEAD take
- *     what is left away.  (What a kernel that runs in that moment sees, the driver decides.)
+ *     what is left away.  (What a kernel that runs in that moment sees, the driver decides.)  Of an owner that was killed just now the
+ *     device's memory may come back a moment later than its name: HSHM_E_NOSPC until then.
+ *   - who may read the region's file (hshm_backend_options.mode) has the driver's handle in it, and so can write to the memory: an attacher
+ *     with read_only set cannot by this library's calls, but by kernels that are given hshm_device_ptr().  Drivers map it in no other way.
  *
  * Fork.  Drivers cannot be used in a child that was forked after its parent had used them.  Such a child goes on taking and
  * freeing blocks; copies and hshm_device_ptr() answer HSHM_E_DEVICE there.  A child that calls exec and attaches has all of it.
@@ -34,7 +37,8 @@
  * Drivers are looked for at run time, in the first call that needs one: libcuda.so.1 (CUDA) and libamdhip64.so (HIP); nothing of
  * them is needed to build hshm or to run it without these kinds.  The environment variables HSHM_CUDA_LIB and HSHM_HIP_LIB
  * name other files for them, for tests; a program with raised privileges ignores them.  CUDA devices are used by
- * their primary contexts, and the calling thread's current context, or HIP device, is after each call what it was before.
+ * their primary contexts (a program without one of its own should retain it once: else the first heap makes it, and the last ends it, each
+ * time), and the calling thread's current context, or HIP device, is after each call what it was before.
  *
  * All calls here are safe from several threads; none is async-signal-safe.
  */
@@ -99,7 +103,8 @@ HSHM_API void *hshm_host_ptr(hshm_allocator *allocator, const void *addr);
 
 /**
  * Copy from this process's memory into a heap, of any kind.  When it returns, the bytes are there for every process and for
- * kernels that start later.  On device memory it waits for the device's work (of this process).
+ * kernels that start later.  On device memory it waits for all of the device's work (of this process): for ever, where a kernel never
+ * ends; and a stream that is being captured into a graph is broken off.  So does the rest that touches a device's memory here.
  *
  * @param addr  where to, in the heap's data or custom header; with all `size` bytes
  * @param from  memory that the processor may touch

@@ -48,6 +48,7 @@ struct region {
     char *unseen_name; /* the name that stands in until publish, where O_TMPFILE is refused; owned */
     bool nameless;     /* the url leads nowhere: created so, or attached by a descriptor           */
 
+    bool stays_reserved; /* its addresses are never free again: a GPU's driver still has them registered          */
     /* GPU kinds: what this process has of the device; NULL before, and in others. */
     struct region_gpu *gpu;
 

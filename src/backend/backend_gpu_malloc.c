@@ -67,8 +67,9 @@ part(struct region *region)
 static hshm_status
 remove_leftover(const struct backend_ops *ops, const char *url)
 {
-    const hshm_status status = gpu_memory_give_up(url);
-    return status == HSHM_OK ? file_remove(ops, url) : status;
+    bool ended = false;
+    const hshm_status status = gpu_memory_give_up(url, &ended);
+    return status == HSHM_OK && !ended ? file_remove(ops, url) : status;
 }
 
 static uint64_t

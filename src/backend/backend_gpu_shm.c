@@ -28,7 +28,8 @@ pin(const char *verb, const char *wanted, struct region *region)
     if (status != HSHM_OK)
         return status;
     gpu->end = region->size;
-    status = gpu_pin(&gpu->device, what.s, region->base, region->size, region->read_only, &gpu->pinned, &gpu->at);
+    status = gpu_pin(&gpu->device, what.s, region->base, region->size, region->read_only, &gpu->at);
+    gpu->pinned = status == HSHM_OK;
     if (status != HSHM_OK) {
         const struct sentence kept = sentence_keep();
         (void)gpu_close(&gpu->device, what.s);
@@ -73,7 +74,7 @@ part(struct region *region)
     if (gpu == NULL)
         return HSHM_OK;
     if (gpu->pinned && gpu->device.pid == life_pid())
-        status = gpu_unpin(&gpu->device, what.s, region->base);
+        status = gpu_unpin(&gpu->device, what.s, region->base, &region->stays_reserved);
     const hshm_status closed = gpu_close(&gpu->device, what.s);
     region_gpu_end(region);
     return status == HSHM_OK ? closed : status;

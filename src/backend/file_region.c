@@ -729,7 +729,10 @@ file_committed(const struct region *region)
 void
 file_release(struct region *region)
 {
-    if (region->base != NULL)
+    if (region->base != NULL && region->stays_reserved)
+        (void)mmap(region->base, region->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+                   0);
+    else if (region->base != NULL)
         (void)munmap(region->base, region->size);
     region->base = NULL;
     if (region->unseen_name != NULL)

@@ -12,7 +12,10 @@
 
 enum {
     CUDA_OUT_OF_MEMORY = 2,
+    CUDA_NOT_INITIALIZED = 3,
+    CUDA_DEINITIALIZED = 4,
     CUDA_HOST_MEMORY_ALREADY_REGISTERED = 712,
+    CUDA_HOST_MEMORY_NOT_REGISTERED = 713,
     CUDA_NOT_PERMITTED = 800,
     CUDA_NOT_SUPPORTED = 801,
     IPC_LAZY_ENABLE_PEER = 1, /* the only value that it takes */
@@ -45,6 +48,7 @@ lacks_memory(void)
     LACKS(cuIpcGetMemHandle)
     LACKS(cuIpcOpenMemHandle_v2)
     LACKS(cuIpcCloseMemHandle)
+    LACKS(cuMemGetAddressRange_v2)
     LACKS(cuMemcpyHtoD_v2)
     LACKS(cuMemcpyDtoH_v2)
     LACKS(cuMemcpyDtoD_v2)
@@ -202,6 +206,17 @@ close_handle(uint64_t at)
     return CALL(cuIpcCloseMemHandle, at);
 }
 
+static struct gpu_answer
+range(uint64_t at, uint64_t *ret_base, uint64_t *ret_size)
+{
+    cuda_address base = 0;
+    size_t size = 0;
+    const struct gpu_answer answer = CALL(cuMemGetAddressRange_v2, &base, &size, at);
+    *ret_base = base;
+    *ret_size = size;
+    return answer;
+}
+
 /*
  * Copies from pageable memory may return before the last bytes are on the device, and fills before they have begun: other
  * processes, who know nothing of this context's order, are to find them done.
@@ -239,14 +254,14 @@ fill(uint64_t at, uint8_t byte, uint64_t size)
 }
 
 static struct gpu_answer
-pin(void *base, uint64_t size, bool read_only, bool *ret_ours)
+pin(void *base, uint64_t size, bool read_only)
 {
     const unsigned flags = REGISTER_PORTABLE | REGISTER_DEVICEMAP | (read_only ? (unsigned)REGISTER_READ_ONLY : 0);
-    struct gpu_answer answer = CALL(cuMemHostRegister_v2, base, (size_t)size, flags);
-    *ret_ours = answer.code == 0;
-    if (answer.code == CUDA_HOST_MEMORY_ALREADY_REGISTERED)
-        answer.code = 0;
-    return answer;
+    const struct gpu_answer answer = CALL(cuMemHostRegister_v2, base, (size_t)size, flags);
+    /* The driver would go on using the pages that were there. */
+    if (answer.code != CUDA_HOST_MEMORY_ALREADY_REGISTERED || cuda_driver.cuMemHostUnregister(base) != 0)
+        return answer;
+    return CALL(cuMemHostRegister_v2, base, (size_t)size, flags);
 }
 
 static struct gpu_answer
@@ -287,6 +302,9 @@ const struct gpu_api gpu_cuda = {
     .out_of_memory = CUDA_OUT_OF_MEMORY,
     .not_supported = CUDA_NOT_SUPPORTED,
     .not_permitted = CUDA_NOT_PERMITTED,
+    .not_started = CUDA_NOT_INITIALIZED,
+    .deinitialized = CUDA_DEINITIALIZED,
+    .not_registered = CUDA_HOST_MEMORY_NOT_REGISTERED,
     .lacks_memory = lacks_memory,
     .lacks_pinning = lacks_pinning,
     .start = start,
@@ -303,6 +321,7 @@ const struct gpu_api gpu_cuda = {
     .get_handle = get_handle,
     .open_handle = open_handle,
     .close_handle = close_handle,
+    .range = range,
     .copy_to = copy_to,
     .copy_from = copy_from,
     .copy_within = copy_within,

@@ -50,6 +50,7 @@ typedef struct cuda_ipc_handle {
     X(cuIpcGetMemHandle, false)           \
     X(cuIpcOpenMemHandle_v2, false)       \
     X(cuIpcCloseMemHandle, false)         \
+    X(cuMemGetAddressRange_v2, false)     \
     X(cuMemHostRegister_v2, false)        \
     X(cuMemHostUnregister, false)         \
     X(cuMemHostGetDevicePointer_v2, false)
@@ -80,6 +81,7 @@ struct cuda_functions {
     cuda_result (*cuIpcGetMemHandle)(cuda_ipc_handle *handle, cuda_address at);
     cuda_result (*cuIpcOpenMemHandle_v2)(cuda_address *at, cuda_ipc_handle handle, unsigned int flags);
     cuda_result (*cuIpcCloseMemHandle)(cuda_address at);
+    cuda_result (*cuMemGetAddressRange_v2)(cuda_address *base, size_t *size, cuda_address at);
     cuda_result (*cuMemHostRegister_v2)(void *base, size_t size, unsigned int flags);
     cuda_result (*cuMemHostUnregister)(void *base);
     cuda_result (*cuMemHostGetDevicePointer_v2)(cuda_address *at, void *base, unsigned int flags);

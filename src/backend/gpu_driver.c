@@ -76,20 +76,34 @@ said(const struct gpu_api *api, struct gpu_answer answer)
     return text;
 }
 
+/* The first of the names that there is. */
+static void *
+open_first(const char *const *names, int flags, struct driver *driver)
+{
+    for (; *names != NULL; names++) {
+        void *library = dlopen(*names, RTLD_NOW | RTLD_LOCAL | flags);
+        if (library == NULL)
+            continue;
+        (void)snprintf(driver->name, sizeof driver->name, "%s", *names);
+        return library;
+    }
+    return NULL;
+}
+
+/* The one that the program has already, if it has one: of two versions in one process neither knows the other's memory. */
 static void *
 open_library(const struct gpu_api *api, struct driver *driver, struct reason *reason)
 {
     const char *only[] = { secure_getenv(api->variable), NULL };
     const char *const *names = only[0] != NULL && *only[0] != '\0' ? only : api->libraries;
-    for (; *names != NULL; names++) {
-        (void)snprintf(driver->name, sizeof driver->name, "%s", *names);
-        void *library = dlopen(*names, RTLD_NOW | RTLD_LOCAL);
-        if (library != NULL)
-            return library;
+    void *library = open_first(names, RTLD_NOLOAD, driver);
+    if (library == NULL)
+        library = open_first(names, 0, driver);
+    if (library == NULL) {
         const char *words = dlerror();
         (void)because(reason, HSHM_E_DEVICE, "%s: there is no driver: %s", api->title, words == NULL ? *names : words);
     }
-    return NULL;
+    return library;
 }
 
 static hshm_status
@@ -132,8 +146,11 @@ start_driver(size_t vendor, struct reason *reason)
     if (answer.code == 0)
         return HSHM_OK;
     driver->started_by = 0;
-    return because(reason, HSHM_E_DEVICE, "%s: the driver %s cannot be started: %s", api->title, driver->name,
-                   said(api, answer).s);
+    return because(reason, HSHM_E_DEVICE, "%s: the driver %s cannot be started: %s%s", api->title, driver->name,
+                   said(api, answer).s,
+                   answer.code != api->not_started
+                       ? ""
+                       : "; so it says in a process that was forked by one that had used it: exec there");
 }
 
 /* How many devices a vendor has here; none is a failure. */
@@ -171,13 +188,18 @@ gpu_uuid_text(const struct gpu_uuid *uuid)
     return text;
 }
 
-/* "GPU-" and 32 digits with dashes anywhere. */
+/* "GPU-" and 32 digits with dashes anywhere; or as rocminfo writes HIP's: 16 digits, which are its bytes as they are. */
 static bool
 parse_uuid(const char *text, struct gpu_uuid *ret_uuid)
 {
     size_t digits = 0;
     if (strncmp(text, "GPU-", 4) != 0 && strncmp(text, "MIG-", 4) != 0)
         return false;
+    if (strlen(text + 4) == sizeof ret_uuid->bytes &&
+        strspn(text + 4, "0123456789abcdefABCDEF") == sizeof ret_uuid->bytes) {
+        memcpy(ret_uuid->bytes, text + 4, sizeof ret_uuid->bytes);
+        return true;
+    }
     *ret_uuid = (struct gpu_uuid){ { 0 } };
     for (text += 4; *text != '\0'; text++) {
         if (*text == '-')
@@ -256,16 +278,25 @@ find_ordinal(size_t vendor, const struct wish *wish, int count, int *ret_ordinal
             return HSHM_OK;
         return because(reason, HSHM_E_NOTFOUND, "%s: there is no device %d, but %d in all", api->title, ordinal, count);
     }
+    int found = -1;
     for (int ordinal = 0; ordinal < count; ordinal++) {
         struct gpu_uuid uuid;
         const struct gpu_answer answer = api->uuid(ordinal, &uuid);
         if (answer.code != 0)
             return because(reason, status_of(api, answer.code), "%s: device %d does not tell its uuid: %s", api->title,
                            ordinal, said(api, answer).s);
-        if (memcmp(&uuid, &wish->uuid, sizeof uuid) == 0) {
-            *ret_ordinal = ordinal;
-            return HSHM_OK;
-        }
+        if (memcmp(&uuid, &wish->uuid, sizeof uuid) != 0)
+            continue;
+        if (found >= 0)
+            return because(reason, HSHM_E_DEVICE,
+                           "%s: devices %d and %d have the same uuid, %s, and cannot be told apart; "
+                           "show the process one of them only (HIP_VISIBLE_DEVICES)",
+                           api->title, found, ordinal, gpu_uuid_text(&uuid).s);
+        found = ordinal;
+    }
+    if (found >= 0) {
+        *ret_ordinal = found;
+        return HSHM_OK;
     }
     return because(reason, HSHM_E_NOTFOUND, "%s: none of the %d devices that this process may see is %s", api->title,
                    count, gpu_uuid_text(&wish->uuid).s);
@@ -354,6 +385,13 @@ failed(const struct gpu_device *device, const char *what, struct gpu_answer answ
                 gpu_uuid_text(&device->uuid).s);
 }
 
+/* Of something that is to go: a driver that has ended itself (the process exits) has ended it. */
+static hshm_status
+ended(const struct gpu_device *device, const char *what, struct gpu_answer answer)
+{
+    return answer.code == 0 || answer.code == device->api->deinitialized ? HSHM_OK : failed(device, what, answer);
+}
+
 hshm_status
 gpu_close(struct gpu_device *device, const char *what)
 {
@@ -361,8 +399,7 @@ gpu_close(struct gpu_device *device, const char *what)
     *device = (struct gpu_device){ 0 };
     if (closed.api == NULL || closed.pid != life_pid())
         return HSHM_OK;
-    const struct gpu_answer answer = closed.api->release(closed.ordinal, closed.context);
-    return answer.code == 0 ? HSHM_OK : failed(&closed, what, answer);
+    return ended(&closed, what, closed.api->release(closed.ordinal, closed.context));
 }
 
 /* ---- calls ---- */
@@ -383,12 +420,17 @@ begin(const struct gpu_device *device, const char *what, struct visit *visit)
 }
 
 /* The call's own failure is told first. */
+static struct gpu_answer
+leave(const struct gpu_device *device, const struct visit *visit, struct gpu_answer answer)
+{
+    const struct gpu_answer left = device->api->leave(device, visit->kept);
+    return answer.code == 0 ? left : answer;
+}
+
 static hshm_status
 end(const struct gpu_device *device, const char *what, const struct visit *visit, struct gpu_answer answer)
 {
-    const struct gpu_answer left = device->api->leave(device, visit->kept);
-    if (answer.code == 0)
-        answer = left;
+    answer = leave(device, visit, answer);
     return answer.code == 0 ? HSHM_OK : failed(device, what, answer);
 }
 
@@ -396,6 +438,32 @@ end(const struct gpu_device *device, const char *what, const struct visit *visit
     struct visit visit;                                         \
     const hshm_status status = begin((device), (what), &visit); \
     return status != HSHM_OK ? status : end((device), (what), &visit, (device)->api->call)
+
+/* The same for what ends something. */
+#define END_OF(device, call, ret_answer)                                 \
+    do {                                                                 \
+        struct visit last;                                               \
+        *(ret_answer) = (device)->api->enter((device), &last.kept);      \
+        if ((ret_answer)->code == 0)                                     \
+            *(ret_answer) = leave((device), &last, (device)->api->call); \
+    } while (0)
+
+#define LAST_VISIT(device, what, call)                       \
+    struct gpu_answer answer;                                \
+    const hshm_status status = gpu_usable((device), (what)); \
+    if (status != HSHM_OK)                                   \
+        return status;                                       \
+    END_OF((device), call, &answer);                         \
+    return ended((device), (what), answer)
+
+/* When leaving failed after the call itself did not: what it got goes back, entered anew. */
+static void
+undo(const struct gpu_device *device, struct gpu_answer (*call)(uint64_t at), uint64_t at)
+{
+    struct visit visit;
+    if (device->api->enter(device, &visit.kept).code == 0)
+        (void)leave(device, &visit, call(at));
+}
 
 hshm_status
 gpu_allocate(const struct gpu_device *device, const char *what, uint64_t size, uint64_t *ret_at)
@@ -410,14 +478,14 @@ gpu_allocate(const struct gpu_device *device, const char *what, uint64_t size, u
     if (status == HSHM_OK)
         *ret_at = at;
     else if (answer.code == 0)
-        (void)device->api->free(at);
+        undo(device, device->api->free, at);
     return status;
 }
 
 hshm_status
 gpu_free(const struct gpu_device *device, const char *what, uint64_t at)
 {
-    VISIT(device, what, free(at));
+    LAST_VISIT(device, what, free(at));
 }
 
 hshm_status
@@ -439,14 +507,20 @@ gpu_open_handle(const struct gpu_device *device, const char *what, const struct 
     if (status == HSHM_OK)
         *ret_at = at;
     else if (answer.code == 0)
-        (void)device->api->close_handle(at);
+        undo(device, device->api->close_handle, at);
     return status;
 }
 
 hshm_status
 gpu_close_handle(const struct gpu_device *device, const char *what, uint64_t at)
 {
-    VISIT(device, what, close_handle(at));
+    LAST_VISIT(device, what, close_handle(at));
+}
+
+hshm_status
+gpu_range(const struct gpu_device *device, const char *what, uint64_t at, uint64_t *ret_base, uint64_t *ret_size)
+{
+    VISIT(device, what, range(at, ret_base, ret_size));
 }
 
 hshm_status
@@ -473,36 +547,58 @@ gpu_fill(const struct gpu_device *device, const char *what, uint64_t at, uint8_t
     VISIT(device, what, fill(at, byte, size));
 }
 
-hshm_status
-gpu_pin(const struct gpu_device *device, const char *what, void *base, uint64_t size, bool read_only, bool *ret_ours,
-        uint64_t *ret_at)
+/* What a device may lack is said by name. */
+static hshm_status
+not_pinned(const struct gpu_device *device, const char *what, bool read_only, struct gpu_answer answer)
 {
-    struct visit visit;
-    bool ours = false;
-    uint64_t at = 0;
-    hshm_status status = begin(device, what, &visit);
-    if (status != HSHM_OK)
-        return status;
-    struct gpu_answer answer = device->api->pin(base, size, read_only, &ours);
-    if (answer.code == 0)
-        answer = device->api->pinned_address(base, &at);
-    if (answer.code != 0 && ours)
-        (void)device->api->unpin(base);
-    status = end(device, what, &visit, answer);
-    if (status != HSHM_OK) {
-        if (answer.code == 0 && ours)
-            (void)device->api->unpin(base);
-        return status;
-    }
-    *ret_ours = ours;
-    *ret_at = at;
-    return HSHM_OK;
+    if (!read_only || answer.code != device->api->not_supported)
+        return failed(device, what, answer);
+    return fail(HSHM_E_NOTSUP,
+                "%s: %s, on %s; not every device can register memory that this process may only read (of CUDA's those "
+                "whose attribute 113 is 1): attach with write permission, or with gpu = HSHM_GPU_OPTIONAL and without "
+                "device addresses",
+                what, said(device->api, answer).s, gpu_uuid_text(&device->uuid).s);
 }
 
 hshm_status
-gpu_unpin(const struct gpu_device *device, const char *what, void *base)
+gpu_pin(const struct gpu_device *device, const char *what, void *base, uint64_t size, bool read_only, uint64_t *ret_at)
 {
-    VISIT(device, what, unpin(base));
+    struct visit visit;
+    uint64_t at = 0;
+    const hshm_status status = begin(device, what, &visit);
+    if (status != HSHM_OK)
+        return status;
+    struct gpu_answer answer = device->api->pin(base, size, read_only);
+    const bool pinned = answer.code == 0;
+    if (pinned)
+        answer = device->api->pinned_address(base, &at);
+    if (pinned && answer.code != 0)
+        (void)device->api->unpin(base);
+    const bool good = answer.code == 0;
+    answer = leave(device, &visit, answer);
+    if (answer.code == 0) {
+        *ret_at = at;
+        return HSHM_OK;
+    }
+    if (good) {
+        struct gpu_answer undone;
+        END_OF(device, unpin(base), &undone);
+        (void)undone;
+    }
+    return not_pinned(device, what, read_only, answer);
+}
+
+hshm_status
+gpu_unpin(const struct gpu_device *device, const char *what, void *base, bool *ret_stays)
+{
+    struct gpu_answer answer;
+    const hshm_status status = gpu_usable(device, what);
+    if (status != HSHM_OK)
+        return status;
+    END_OF(device, unpin(base), &answer);
+    *ret_stays =
+        answer.code != 0 && answer.code != device->api->not_registered && answer.code != device->api->deinitialized;
+    return ended(device, what, answer);
 }
 
 /* ---- for people ---- */

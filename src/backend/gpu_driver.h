@@ -47,6 +47,9 @@ struct gpu_api {
     const struct gpu_symbol *symbols;
     size_t symbol_count;
     int out_of_memory, not_supported, not_permitted; /* codes */
+    int not_started;                                 /* ... also in a forked child of a process that used the driver */
+    int deinitialized;                               /* ... after the driver's own end, when the process exits       */
+    int not_registered;
 
     /* A function that an older or smaller driver may lack is missing: its name.  NULL: all for memory of its own, or for registering. */
     const char *(*lacks_memory)(void);
@@ -71,13 +74,15 @@ struct gpu_api {
     struct gpu_answer (*get_handle)(uint64_t at, struct gpu_handle *ret_handle);
     struct gpu_answer (*open_handle)(const struct gpu_handle *handle, uint64_t *ret_at);
     struct gpu_answer (*close_handle)(uint64_t at);
+    /* The allocation, or mapping, that an address lies in. */
+    struct gpu_answer (*range)(uint64_t at, uint64_t *ret_base, uint64_t *ret_size);
     /* These return when it is done, for everyone. */
     struct gpu_answer (*copy_to)(uint64_t at, const void *from, uint64_t size);
     struct gpu_answer (*copy_from)(void *to, uint64_t at, uint64_t size);
     struct gpu_answer (*copy_within)(uint64_t to, uint64_t from, uint64_t size);
     struct gpu_answer (*fill)(uint64_t at, uint8_t byte, uint64_t size);
-    /* Register host memory.  `*ret_ours` false: somebody else did before, and is to end it. */
-    struct gpu_answer (*pin)(void *base, uint64_t size, bool read_only, bool *ret_ours);
+    /* Register host memory that was mapped just now: a registration that is there already is of what was there before, and ends. */
+    struct gpu_answer (*pin)(void *base, uint64_t size, bool read_only);
     struct gpu_answer (*unpin)(void *base);
     struct gpu_answer (*pinned_address)(void *base, uint64_t *ret_at);
     /* "CUDA_ERROR_NO_DEVICE, no CUDA-capable device is detected" */
@@ -116,7 +121,10 @@ hshm_status gpu_close(struct gpu_device *device, const char *what);
 /* Can this process use it?  HSHM_OK, or HSHM_E_DEVICE in a child that was forked after. */
 hshm_status gpu_usable(const struct gpu_device *device, const char *what);
 
-/* HSHM_OK, HSHM_E_NOSPC (no memory on the device), HSHM_E_NOTSUP, HSHM_E_PERM, HSHM_E_DEVICE */
+/*
+ * HSHM_OK, HSHM_E_NOSPC (no memory on the device), HSHM_E_NOTSUP, HSHM_E_PERM, HSHM_E_DEVICE.  What ends something (gpu_close, gpu_free,
+ * gpu_close_handle, gpu_unpin) succeeds when the driver has ended itself before: it is gone with it.
+ */
 hshm_status gpu_allocate(const struct gpu_device *device, const char *what, uint64_t size, uint64_t *ret_at);
 hshm_status gpu_free(const struct gpu_device *device, const char *what, uint64_t at);
 hshm_status gpu_get_handle(const struct gpu_device *device, const char *what, uint64_t at,
@@ -124,6 +132,9 @@ hshm_status gpu_get_handle(const struct gpu_device *device, const char *what, ui
 hshm_status gpu_open_handle(const struct gpu_device *device, const char *what, const struct gpu_handle *handle,
                             uint64_t *ret_at);
 hshm_status gpu_close_handle(const struct gpu_device *device, const char *what, uint64_t at);
+/* What allocation or mapping lies there: its first byte, and how many. */
+hshm_status gpu_range(const struct gpu_device *device, const char *what, uint64_t at, uint64_t *ret_base,
+                      uint64_t *ret_size);
 hshm_status gpu_copy_to(const struct gpu_device *device, const char *what, uint64_t at, const void *from,
                         uint64_t size);
 hshm_status gpu_copy_from(const struct gpu_device *device, const char *what, void *to, uint64_t at, uint64_t size);
@@ -132,8 +143,9 @@ hshm_status gpu_copy_within(const struct gpu_device *device, const char *what, u
 hshm_status gpu_fill(const struct gpu_device *device, const char *what, uint64_t at, uint8_t byte, uint64_t size);
 /* Register [base, base + size), and its address on the device. */
 hshm_status gpu_pin(const struct gpu_device *device, const char *what, void *base, uint64_t size, bool read_only,
-                    bool *ret_ours, uint64_t *ret_at);
-hshm_status gpu_unpin(const struct gpu_device *device, const char *what, void *base);
+                    uint64_t *ret_at);
+/* *ret_stays: the driver still has these addresses for registered, so nothing else may be mapped there. */
+hshm_status gpu_unpin(const struct gpu_device *device, const char *what, void *base, bool *ret_stays);
 
 /* For people. */
 void gpu_describe(const struct gpu_device *device, hshm_gpu_info *ret_info);

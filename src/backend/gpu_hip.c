@@ -14,14 +14,16 @@
 enum {
     HIP_INVALID_VALUE = 1,
     HIP_OUT_OF_MEMORY = 2,
+    HIP_NOT_INITIALIZED = 3,
+    HIP_DEINITIALIZED = 4,
     HIP_HOST_MEMORY_ALREADY_REGISTERED = 712,
+    HIP_HOST_MEMORY_NOT_REGISTERED = 713,
     HIP_NOT_SUPPORTED = 801,
     HIP_TO_DEVICE = 1,
     HIP_TO_HOST = 2,
     HIP_WITHIN = 3,
     REGISTER_PORTABLE = 1,
     REGISTER_MAPPED = 2,
-    REGISTER_READ_ONLY = 8,
     LAZY_PEER_SINCE =
         60000000, /* hipIpcMemLazyEnablePeerAccess was 0 until HIP 5.7, is 1 since 6.0, and nothing else is taken */
     NO_CODE = -1
@@ -50,6 +52,7 @@ lacks_memory(void)
     LACKS(hipIpcGetMemHandle)
     LACKS(hipIpcOpenMemHandle)
     LACKS(hipIpcCloseMemHandle)
+    LACKS(hipMemGetAddressRange)
     LACKS(hipMemcpy)
     LACKS(hipMemset)
     LACKS(hipDeviceSynchronize)
@@ -100,6 +103,14 @@ count_devices(int *ret_count)
     return CALL(hipGetDeviceCount, ret_count);
 }
 
+/* Devices without a serial number answer "XX", or nothing, all of them alike. */
+static bool
+is_no_uuid(const hip_uuid *uuid)
+{
+    static const hip_uuid zero;
+    return memcmp(uuid->bytes, "XX", 2) == 0 || memcmp(uuid, &zero, sizeof zero) == 0;
+}
+
 /* Where there is no uuid: which slot of the machine the device sits in. */
 static struct gpu_answer
 device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
@@ -111,10 +122,12 @@ device_uuid(int ordinal, struct gpu_uuid *ret_uuid)
         answer = CALL(hipDeviceGet, &device, ordinal);
         if (answer.code == 0)
             answer = CALL(hipDeviceGetUuid, &uuid, device);
-    } else if (hip_runtime.hipDeviceGetPCIBusId != NULL) {
-        answer = CALL(hipDeviceGetPCIBusId, uuid.bytes, (int)sizeof uuid.bytes, ordinal);
-    } else {
-        answer.code = HIP_NOT_SUPPORTED;
+    }
+    if (answer.code == 0 && is_no_uuid(&uuid)) {
+        uuid = (hip_uuid){ { 0 } };
+        answer = hip_runtime.hipDeviceGetPCIBusId == NULL
+                     ? (struct gpu_answer){ "hipDeviceGetUuid", HIP_NOT_SUPPORTED }
+                     : CALL(hipDeviceGetPCIBusId, uuid.bytes, (int)sizeof uuid.bytes, ordinal);
     }
     if (answer.code == 0)
         memcpy(ret_uuid->bytes, uuid.bytes, sizeof ret_uuid->bytes);
@@ -218,6 +231,17 @@ close_handle(uint64_t at)
 }
 
 static struct gpu_answer
+range(uint64_t at, uint64_t *ret_base, uint64_t *ret_size)
+{
+    void *base = NULL;
+    size_t size = 0;
+    const struct gpu_answer answer = CALL(hipMemGetAddressRange, &base, &size, address(at));
+    *ret_base = (uintptr_t)base;
+    *ret_size = size;
+    return answer;
+}
+
+static struct gpu_answer
 and_wait(struct gpu_answer answer)
 {
     return answer.code != 0 ? answer : synchronize();
@@ -248,15 +272,16 @@ fill(uint64_t at, uint8_t byte, uint64_t size)
     return and_wait(CALL(hipMemset, address(at), byte, (size_t)size));
 }
 
+/* There is no flag for memory that may only be read: CUDA's, 8, means coarse-grained here. */
 static struct gpu_answer
-pin(void *base, uint64_t size, bool read_only, bool *ret_ours)
+pin(void *base, uint64_t size, bool read_only)
 {
-    const unsigned flags = REGISTER_PORTABLE | REGISTER_MAPPED | (read_only ? (unsigned)REGISTER_READ_ONLY : 0);
-    struct gpu_answer answer = CALL(hipHostRegister, base, (size_t)size, flags);
-    *ret_ours = answer.code == 0;
-    if (answer.code == HIP_HOST_MEMORY_ALREADY_REGISTERED)
-        answer.code = 0;
-    return answer;
+    const unsigned flags = REGISTER_PORTABLE | REGISTER_MAPPED;
+    (void)read_only;
+    const struct gpu_answer answer = CALL(hipHostRegister, base, (size_t)size, flags);
+    if (answer.code != HIP_HOST_MEMORY_ALREADY_REGISTERED || CALL(hipHostUnregister, base).code != 0)
+        return answer;
+    return CALL(hipHostRegister, base, (size_t)size, flags);
 }
 
 static struct gpu_answer
@@ -293,6 +318,9 @@ const struct gpu_api gpu_hip = {
     .out_of_memory = HIP_OUT_OF_MEMORY,
     .not_supported = HIP_NOT_SUPPORTED,
     .not_permitted = NO_CODE,
+    .not_started = HIP_NOT_INITIALIZED,
+    .deinitialized = HIP_DEINITIALIZED,
+    .not_registered = HIP_HOST_MEMORY_NOT_REGISTERED,
     .lacks_memory = lacks_memory,
     .lacks_pinning = lacks_pinning,
     .start = start,
@@ -309,6 +337,7 @@ const struct gpu_api gpu_hip = {
     .get_handle = get_handle,
     .open_handle = open_handle,
     .close_handle = close_handle,
+    .range = range,
     .copy_to = copy_to,
     .copy_from = copy_from,
     .copy_within = copy_within,

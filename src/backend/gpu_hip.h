@@ -21,30 +21,31 @@ typedef struct hip_ipc_handle {
 #endif
 
 /* X(name, needed) */
-#define HIP_SYMBOLS(X)             \
-    X(hipInit, true)               \
-    X(hipGetDeviceCount, true)     \
-    X(hipGetDevice, true)          \
-    X(hipSetDevice, true)          \
-    X(hipGetLastError, true)       \
-    X(hipRuntimeGetVersion, false) \
-    X(hipDeviceGet, false)         \
-    X(hipDeviceGetUuid, false)     \
-    X(hipDeviceGetPCIBusId, false) \
-    X(hipDeviceGetName, false)     \
-    X(hipDeviceTotalMem, false)    \
-    X(hipDeviceSynchronize, false) \
-    X(hipGetErrorName, false)      \
-    X(hipGetErrorString, false)    \
-    X(hipMalloc, false)            \
-    X(hipFree, false)              \
-    X(hipMemcpy, false)            \
-    X(hipMemset, false)            \
-    X(hipIpcGetMemHandle, false)   \
-    X(hipIpcOpenMemHandle, false)  \
-    X(hipIpcCloseMemHandle, false) \
-    X(hipHostRegister, false)      \
-    X(hipHostUnregister, false)    \
+#define HIP_SYMBOLS(X)              \
+    X(hipInit, true)                \
+    X(hipGetDeviceCount, true)      \
+    X(hipGetDevice, true)           \
+    X(hipSetDevice, true)           \
+    X(hipGetLastError, true)        \
+    X(hipRuntimeGetVersion, false)  \
+    X(hipDeviceGet, false)          \
+    X(hipDeviceGetUuid, false)      \
+    X(hipDeviceGetPCIBusId, false)  \
+    X(hipDeviceGetName, false)      \
+    X(hipDeviceTotalMem, false)     \
+    X(hipDeviceSynchronize, false)  \
+    X(hipGetErrorName, false)       \
+    X(hipGetErrorString, false)     \
+    X(hipMalloc, false)             \
+    X(hipFree, false)               \
+    X(hipMemcpy, false)             \
+    X(hipMemset, false)             \
+    X(hipIpcGetMemHandle, false)    \
+    X(hipIpcOpenMemHandle, false)   \
+    X(hipIpcCloseMemHandle, false)  \
+    X(hipMemGetAddressRange, false) \
+    X(hipHostRegister, false)       \
+    X(hipHostUnregister, false)     \
     X(hipHostGetDevicePointer, false)
 
 struct hip_functions {
@@ -69,6 +70,7 @@ struct hip_functions {
     hip_result (*hipIpcGetMemHandle)(hip_ipc_handle *handle, void *at);
     hip_result (*hipIpcOpenMemHandle)(void **at, hip_ipc_handle handle, unsigned int flags);
     hip_result (*hipIpcCloseMemHandle)(void *at);
+    hip_result (*hipMemGetAddressRange)(void **base, size_t *size, void *at);
     hip_result (*hipHostRegister)(void *base, size_t size, unsigned int flags);
     hip_result (*hipHostUnregister)(void *base);
     hip_result (*hipHostGetDevicePointer)(void **at, void *base, unsigned int flags);

@@ -4,11 +4,13 @@
  * It is the owner's, who made it: when the owner ends it, or dies, it is gone for all.  So the owner keeps it while others may have it
  * mapped, which the locks on the region's file tell (members.c):
  *     an attacher   has its slot's lock, or the readers'  before it maps the memory, and until after it has unmapped it
- *     the owner     takes the name away first, and then asks whether anyone holds the gate, the readers' lock or a slot
- * Who attaches holds the gate from before it looks at the name; so either it is seen, or it finds the name gone.
+ *     the owner     locks the gate, the readers' lock and all slots for itself, and only then takes the name away (if it is still there)
+ *                   and lets go of the memory
+ * Who attaches holds the gate from before it looks at the name; so either it is seen, or it finds the gate shut, or the name gone.
  *
  * That the owner lives, a lock of its own says (LOCK_OWNER_OFF), held from before the region has a name until the memory is gone; in the same
- * way as a slot's, so that a child does not inherit it, and nothing but the process's end, or ours, drops it.
+ * way as a slot's, so that a child does not inherit it, and nothing but the process's end, or ours, drops it.  Of a process that is killed the
+ * kernel ends the mappings, and so the lock, a moment before it closes the driver's files, and so the memory: it may still be taken then.
  *
  * Drivers let a process map a handle once, and not at all in the process that made it.  So each memory is in a list of this process, with
  * how many regions (managers) use it.
@@ -26,8 +28,6 @@
 #include "base/error.h"
 #include "sync/fork_guard.h"
 #include "sync/local_lock.h"
-
-#define ALIGNMENT_MOST (UINT64_C(2) << 20)
 
 struct gpu_memory {
     struct gpu_memory *next;
@@ -158,12 +158,18 @@ device_part(const struct region *region)
     return (struct region_device *)(void *)(region->base + region_heap_off(region->slot_count));
 }
 
+static uint32_t
+alignment_of(const struct gpu_memory *memory)
+{
+    return (uint32_t)min_u64(memory->at & -memory->at, REGION_DEVICE_ALIGNMENT_MOST);
+}
+
 static void
 describe(struct region *region, const struct gpu_memory *memory, const struct gpu_handle *handle)
 {
     struct region_device part = {
         .vendor = memory->device.api->vendor,
-        .alignment = (uint32_t)min_u64(memory->at & -memory->at, ALIGNMENT_MOST),
+        .alignment = alignment_of(memory),
         .size = memory->size,
         .owner_pid = (uint32_t)life_pid(),
         .owner_namespace = life_pid_namespace(),
@@ -176,11 +182,14 @@ describe(struct region *region, const struct gpu_memory *memory, const struct gp
 }
 
 static void
-use_memory(struct region *region, struct gpu_memory *memory)
+use_memory(struct region *region, struct gpu_memory *memory, uint32_t alignment)
 {
-    *region->gpu = (struct region_gpu){
-        .device = memory->device, .begin = region->host_size, .end = region->size, .at = memory->at, .memory = memory
-    };
+    *region->gpu = (struct region_gpu){ .device = memory->device,
+                                        .begin = region->host_size,
+                                        .end = region->host_size + memory->size,
+                                        .at = memory->at,
+                                        .alignment = alignment,
+                                        .memory = memory };
 }
 
 /* Memory, its handle, and the lock that says that we live; in this order they are undone, too. */
@@ -227,7 +236,7 @@ gpu_memory_make(const char *wanted, struct region *region)
     local_lock_take(&lock);
     list_memory(memory);
     local_lock_give(&lock);
-    use_memory(region, memory);
+    use_memory(region, memory, alignment_of(memory));
     return HSHM_OK;
 }
 
@@ -262,6 +271,28 @@ read_part(const struct region *region, struct region_device *ret_part)
     return region_check_device(ret_part, region->size - region->host_size, region_name(region).s);
 }
 
+/* What was mapped must be what the region says: its size is input, and every address is computed with it. */
+static hshm_status
+check_mapping(const struct region_device *part, const struct gpu_memory *memory, const char *what)
+{
+    uint64_t base = 0;
+    uint64_t size = 0;
+    const hshm_status status = gpu_range(&memory->device, what, memory->at, &base, &size);
+    if (status != HSHM_OK)
+        return status;
+    if (base != memory->at || size < part->size)
+        return fail(HSHM_E_CORRUPT,
+                    "%s: it says that its device memory has %llu bytes, and what its handle leads to has %llu from "
+                    "0x%llx on, mapped at 0x%llx; it is damaged, do not use it, remove it",
+                    what, (unsigned long long)part->size, (unsigned long long)size, (unsigned long long)base,
+                    (unsigned long long)memory->at);
+    if (memory->at % part->alignment == 0)
+        return HSHM_OK;
+    return fail(HSHM_E_DEVICE,
+                "%s: the driver maps its memory at 0x%llx here, which is no multiple of %u as at its owner's", what,
+                (unsigned long long)memory->at, part->alignment);
+}
+
 static hshm_status
 map_memory(const struct region_device *part, struct gpu_memory *memory, const char *what)
 {
@@ -273,15 +304,23 @@ map_memory(const struct region_device *part, struct gpu_memory *memory, const ch
     hshm_status status = gpu_open_uuid(part->vendor, &uuid, what, &memory->device);
     if (status == HSHM_OK)
         status = gpu_open_handle(&memory->device, what, &handle, &memory->at);
-    if (status != HSHM_OK || memory->at % part->alignment == 0)
+    if (status != HSHM_OK)
         return status;
-    status = fail(HSHM_E_DEVICE,
-                  "%s: the driver maps its memory at 0x%llx here, which is no multiple of %u as at its owner's", what,
-                  (unsigned long long)memory->at, part->alignment);
+    status = check_mapping(part, memory, what);
+    if (status == HSHM_OK)
+        return HSHM_OK;
     const struct sentence kept = sentence_keep();
     (void)gpu_close_handle(&memory->device, what, memory->at);
     sentence_restore(&kept);
     return status;
+}
+
+/* What another manager of this process has: is it what the region says now? */
+static bool
+is_as_described(const struct gpu_memory *memory, const struct region_device *part)
+{
+    return memory->size == part->size && (uint32_t)memory->device.api->vendor == part->vendor &&
+           memcmp(memory->device.uuid.bytes, part->uuid, sizeof part->uuid) == 0 && memory->at % part->alignment == 0;
 }
 
 /* Under the lock: no other thread of this process maps it at the same time.  NULL, and status and sentence. */
@@ -289,13 +328,21 @@ static struct gpu_memory *
 join_locked(struct region *region, const struct region_device *part, const char *what)
 {
     struct gpu_memory *memory = find_memory(region);
+    /* Also where it is mapped already: nobody attaches to a dead owner's. */
+    if ((memory == NULL || !memory->is_owner) && !owner_lives(region)) {
+        (void)owner_is_dead(what, part);
+        return NULL;
+    }
+    if (memory != NULL && !is_as_described(memory, part)) {
+        (void)fail(HSHM_E_CORRUPT,
+                   "%s: it describes other device memory than this process has of it already (%llu bytes on %s); it is "
+                   "damaged, do not use it, remove it",
+                   what, (unsigned long long)memory->size, gpu_uuid_text(&memory->device.uuid).s);
+        return NULL;
+    }
     if (memory != NULL) {
         memory->users++;
         return memory;
-    }
-    if (!owner_lives(region)) {
-        (void)owner_is_dead(what, part);
-        return NULL;
     }
     memory = new_memory(region, false);
     if (memory == NULL)
@@ -316,21 +363,26 @@ gpu_memory_join(struct region *region)
     const hshm_status status = read_part(region, &part);
     if (status != HSHM_OK)
         return status;
+    region->gpu->alignment = part.alignment; /* also where the GPU is done without */
     local_lock_take(&lock);
     struct gpu_memory *memory = join_locked(region, &part, what.s);
     local_lock_give(&lock);
     if (memory == NULL)
         return hshm_last_status();
-    use_memory(region, memory);
+    use_memory(region, memory, part.alignment);
     return HSHM_OK;
 }
 
+bool
+gpu_memory_lives(struct region *region)
+{
+    return region->gpu->memory->is_owner || owner_lives(region);
+}
+
 hshm_status
-gpu_memory_alive(struct region *region, const char *what)
+gpu_memory_is_dead(struct region *region, const char *what)
 {
     struct region_device part;
-    if (region->gpu->memory->is_owner || owner_lives(region))
-        return HSHM_OK;
     const hshm_status status = read_part(region, &part);
     return status != HSHM_OK ? status : owner_is_dead(what, &part);
 }
@@ -358,13 +410,21 @@ gpu_memory_part(struct region *region)
     return status;
 }
 
-/* In doubt yes. */
-static bool
-others_live(struct gpu_memory *memory)
+/*
+ * Nobody is attached, and nobody can come to be until the descriptor is closed; -1: somebody is, or it cannot be told.  All but the
+ * owner's own byte is locked.  Under the fork guard, which the caller leaves soon: drivers may fork.
+ */
+static int
+shut_others_out(struct gpu_memory *memory)
 {
-    const int fd = region_fd(&memory->file);
-    return fd < 0 || life_is_held(fd, 0, LOCK_OWNER_OFF) != 0 ||
-           life_is_held(fd, LOCK_OWNER_OFF + LOCK_BYTES, LOCK_TO_END) != 0;
+    const int fd = region_reopen(&memory->file, O_RDWR);
+    if (fd < 0)
+        return -1;
+    if (life_lock(fd, LOCK_EXCLUSIVE, 0, LOCK_OWNER_OFF) == 0 &&
+        life_lock(fd, LOCK_EXCLUSIVE, LOCK_OWNER_OFF + LOCK_BYTES, LOCK_TO_END) == 0)
+        return fd;
+    (void)close(fd);
+    return -1;
 }
 
 static bool
@@ -373,7 +433,7 @@ is_idle(const struct gpu_memory *memory)
     return memory->is_owner && memory->users == 0 && memory->device.pid == life_pid();
 }
 
-/* The memory is freed before the owner's lock goes: who sees no owner may take the device's memory for his own. */
+/* The memory is freed before the owner's lock goes: who sees no owner, unless one was killed just now, finds its memory free. */
 static hshm_status
 free_memory(struct gpu_memory *memory)
 {
@@ -384,15 +444,39 @@ free_memory(struct gpu_memory *memory)
     return status == HSHM_OK ? ended : status;
 }
 
+/*
+ * End it, if nobody is attached; `unnames` says whether it may still have its name, which goes first.  A child that is forked while the
+ * driver frees inherits the locks of a file without a name, which keep nobody from anything.
+ */
+static hshm_status
+end_if_alone(struct gpu_memory *memory, bool unnames, bool *ret_ended)
+{
+    hshm_status status = HSHM_OK;
+    fork_guard_enter();
+    const int fd = shut_others_out(memory);
+    if (fd >= 0 && unnames)
+        status = memory->file.ops->unname(&memory->file);
+    if (fd >= 0 && status != HSHM_OK)
+        (void)close(fd);
+    fork_guard_leave();
+    if (fd < 0 || status != HSHM_OK)
+        return status;
+    status = free_memory(memory);
+    (void)close(fd);
+    *ret_ended = true;
+    return status;
+}
+
 hshm_status
 gpu_memory_tidy(void)
 {
     hshm_status status = HSHM_OK;
+    bool ended = false;
     local_lock_take(&lock);
     for (struct gpu_memory *memory = memories; memory != NULL;) {
         struct gpu_memory *next = memory->next;
-        if (is_idle(memory) && !file_still_named(&memory->file) && !others_live(memory)) {
-            const hshm_status freed = free_memory(memory);
+        if (is_idle(memory) && !file_still_named(&memory->file)) {
+            const hshm_status freed = end_if_alone(memory, false, &ended);
             status = status == HSHM_OK ? freed : status;
         }
         memory = next;
@@ -402,16 +486,16 @@ gpu_memory_tidy(void)
 }
 
 hshm_status
-gpu_memory_give_up(const char *url)
+gpu_memory_give_up(const char *url, bool *ret_ended)
 {
     hshm_status status = HSHM_OK;
+    *ret_ended = false;
     local_lock_take(&lock);
-    for (struct gpu_memory *memory = memories; memory != NULL;) {
-        struct gpu_memory *next = memory->next;
-        if (is_idle(memory) && strcmp(memory->file.url, url) == 0 && file_still_named(&memory->file) &&
-            !others_live(memory))
-            status = free_memory(memory);
-        memory = next;
+    for (struct gpu_memory *memory = memories; memory != NULL; memory = memory->next) {
+        if (is_idle(memory) && strcmp(memory->file.url, url) == 0 && file_still_named(&memory->file)) {
+            status = end_if_alone(memory, true, ret_ended);
+            break; /* a name is one file's */
+        }
     }
     local_lock_give(&lock);
     return status;

@@ -43,11 +43,15 @@ hshm_status
 region_gpu_usable(struct region *region)
 {
     const struct region_gpu *gpu = region->gpu;
-    const struct gpu_what what = gpu_what("use the GPU for", region);
-    if (gpu->device.api == NULL)
+    /* Asked before each kernel: words only where something is wrong. */
+    const bool has_device = gpu->device.api != NULL;
+    const bool is_usable = has_device && gpu->device.pid == life_pid();
+    if (is_usable && (gpu->memory == NULL || gpu_memory_lives(region)))
+        return HSHM_OK;
+    if (!has_device)
         return fail(gpu->status, "%s has no GPU here: %s", region_name(region).s, gpu->reason);
-    const hshm_status status = gpu_usable(&gpu->device, what.s);
-    return status != HSHM_OK || gpu->memory == NULL ? status : gpu_memory_alive(region, what.s);
+    const struct gpu_what what = gpu_what("use the GPU for", region);
+    return is_usable ? gpu_memory_is_dead(region, what.s) : gpu_usable(&gpu->device, what.s);
 }
 
 static uint64_t

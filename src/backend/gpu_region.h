@@ -14,6 +14,7 @@ struct region_gpu {
     struct gpu_device device;  /* no api: there is none, and `status` and `reason` say why        */
     uint64_t begin, end;       /* offsets in the region, of what is on the device                 */
     uint64_t at;               /* the device's address of `begin`                                 */
+    uint32_t alignment;        /* GPU_MALLOC: of `at`, in every process; checked                  */
     bool pinned;               /* GPU_SHM_MMAP: registered by us, and to be unregistered          */
     struct gpu_memory *memory; /* GPU_MALLOC                                                     */
     hshm_status status;
@@ -51,12 +52,13 @@ hshm_status gpu_memory_make(const char *wanted, struct region *region);
 hshm_status gpu_memory_join(struct region *region);
 /* This region's part in it is over. */
 hshm_status gpu_memory_part(struct region *region);
-/* Does its owner live?  HSHM_OK or DAMAGED. */
-hshm_status gpu_memory_alive(struct region *region, const char *what);
+/* Does its owner live?  And what there is to say if not: DAMAGED, or CORRUPT where the region does not even tell whose it was. */
+bool gpu_memory_lives(struct region *region);
+hshm_status gpu_memory_is_dead(struct region *region, const char *what);
 /* End memory of ours whose region has no name any more, and nobody attached. */
 hshm_status gpu_memory_tidy(void);
-/* The same for a region that is about to lose its name, if nobody is attached. */
-hshm_status gpu_memory_give_up(const char *url);
+/* The same for memory of ours that has this name, which goes first; *ret_ended false: it is not ours, or in use, and all is as it was. */
+hshm_status gpu_memory_give_up(const char *url, bool *ret_ended);
 
 /* In a forked child. */
 void gpu_fork_child(void);

@@ -242,7 +242,8 @@ region_check_device(const struct region_device *copy, uint64_t size, const char 
         return corrupt(name, "the size of its device memory", copy->size, size);
     if (copy->vendor != VENDOR_CUDA && copy->vendor != VENDOR_HIP)
         return corrupt(name, "its device's vendor", copy->vendor, VENDOR_HIP);
-    if (!is_power_of_two(copy->alignment))
-        return corrupt(name, "its device memory's alignment", copy->alignment, copy->size);
+    if (!is_power_of_two(copy->alignment) || copy->alignment < REGION_DEVICE_BLOCK ||
+        copy->alignment > REGION_DEVICE_ALIGNMENT_MOST)
+        return corrupt(name, "its device memory's alignment", copy->alignment, REGION_DEVICE_ALIGNMENT_MOST);
     return HSHM_OK;
 }

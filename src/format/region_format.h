@@ -29,9 +29,10 @@ enum {
     GRANULE = 16,         /* smallest unit of a block, and its alignment */
     SLICE_SHIFT_MAX = 16, /* slices of 64 KiB, from 16 MiB upwards      */
     REGION_MIN_BLOCK_MAX = 4096,
-    REGION_DEVICE_SCALE = 4,    /* tables for a device's memory are those of a region of a 16th */
-    REGION_DEVICE_BLOCK = 256,  /* the smallest block there                                     */
-    REGION_DEVICE_CONTROL = 200 /* of so much of it, one part may be control data               */
+    REGION_DEVICE_SCALE = 4,               /* tables for a device's memory are those of a region of a 16th */
+    REGION_DEVICE_BLOCK = 256,             /* the smallest block there                                     */
+    REGION_DEVICE_CONTROL = 200,           /* of so much of it, one part may be control data               */
+    REGION_DEVICE_ALIGNMENT_MOST = 2 << 20 /* that is relied on, whatever the driver gives       */
 };
 
 /* "hshmreg1" as it lies in memory on a little-endian machine. */

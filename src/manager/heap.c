@@ -100,13 +100,11 @@ fill(void *arg, uint64_t off, uint8_t byte, uint64_t size)
 
 static const struct device_calls device_calls = { copy_to, copy_from, copy_within, fill };
 
-/* Checked when the region was joined; read once. */
+/* As it was when the region was joined and checked: others can write what the region says of it. */
 static uint64_t
 device_alignment(const struct region *region)
 {
-    const volatile struct region_device *part =
-        (const volatile struct region_device *)(void *)(region->base + region_heap_off(region->slot_count));
-    return is_on_device(region) ? part->alignment : 0;
+    return is_on_device(region) && region->gpu != NULL ? region->gpu->alignment : 0;
 }
 
 static hshm_allocator *

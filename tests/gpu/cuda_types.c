@@ -30,7 +30,9 @@ _Static_assert(sizeof(CUuuid) == 16 && _Alignof(CUuuid) == 1, "uuids");
 _Static_assert(sizeof(CUipcMemHandle) == 64 && _Alignof(CUipcMemHandle) == 1, "handles");
 
 _Static_assert(CUDA_ERROR_OUT_OF_MEMORY == 2, "codes");
+_Static_assert(CUDA_ERROR_NOT_INITIALIZED == 3 && CUDA_ERROR_DEINITIALIZED == 4, "codes");
 _Static_assert(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED == 712, "codes");
+_Static_assert(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED == 713, "codes");
 _Static_assert(CUDA_ERROR_NOT_PERMITTED == 800, "codes");
 _Static_assert(CUDA_ERROR_NOT_SUPPORTED == 801, "codes");
 _Static_assert(CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS == 1, "flags");

@@ -72,6 +72,22 @@ make_fail(enum vendor vendor, const char *call, uint32_t nth, int code)
 }
 
 void
+before_each_free(enum vendor vendor, void (*hook)(void))
+{
+    void (*function)(void (*)(void)) = NULL;
+    *(void **)(void *)&function = function_of(vendor, "standin_before_free");
+    function(hook);
+}
+
+void
+register_next_already(enum vendor vendor)
+{
+    void (*function)(void) = NULL;
+    *(void **)(void *)&function = function_of(vendor, "standin_register_next_already");
+    function();
+}
+
+void
 check_nothing_held(enum vendor vendor, const char *file, int line)
 {
     const struct standin_counts counts = counts_of(vendor);

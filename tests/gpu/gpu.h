@@ -24,6 +24,11 @@ const char *vendor_name(enum vendor vendor);
 /* The stand-in of this process; it must have been used, or is loaded now. */
 struct standin_counts counts_of(enum vendor vendor);
 void make_fail(enum vendor vendor, const char *call, uint32_t nth, int code);
+/* Called whenever memory is about to be freed; NULL: no more. */
+void before_each_free(enum vendor vendor, void (*hook)(void));
+
+/* What is registered next is so already, by somebody who forgot it. */
+void register_next_already(enum vendor vendor);
 
 /* Fails unless nothing of the driver's is held. */
 #define assert_nothing_held(vendor) check_nothing_held((vendor), __FILE__, __LINE__)

@@ -25,4 +25,6 @@ _Static_assert(sizeof(hipIpcMemHandle_t) == 64 && _Alignof(hipIpcMemHandle_t) ==
 _Static_assert(hipMemcpyHostToDevice == 1 && hipMemcpyDeviceToHost == 2 && hipMemcpyDeviceToDevice == 3, "kinds");
 _Static_assert(hipHostRegisterPortable == 1 && hipHostRegisterMapped == 2, "flags");
 _Static_assert(hipErrorOutOfMemory == 2, "codes");
+_Static_assert(hipErrorNotInitialized == 3 && hipErrorDeinitialized == 4, "codes");
+_Static_assert(hipErrorHostMemoryNotRegistered == 713, "codes");
 _Static_assert(hipErrorHostMemoryAlreadyRegistered == 712 && hipErrorNotSupported == 801, "codes");

@@ -36,6 +36,8 @@ static pid_t started_by;
 static struct piece *pieces;
 static struct registration *registrations;
 static struct standin_counts counts;
+static void (*before_free)(void);
+static bool forgotten;
 static struct {
     char call[64];
     uint32_t nth, seen;
@@ -239,8 +241,29 @@ drop(uint64_t at, bool imported)
 }
 
 int
+standin_range(uint64_t at, uint64_t *ret_base, size_t *ret_size)
+{
+    (void)pthread_mutex_lock(&mutex);
+    struct piece **piece = find(at);
+    if (piece != NULL) {
+        *ret_base = (*piece)->at;
+        *ret_size = (*piece)->size;
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    return piece != NULL ? STANDIN_OK : STANDIN_INVALID;
+}
+
+EXPORTED void
+standin_before_free(void (*hook)(void))
+{
+    before_free = hook;
+}
+
+int
 standin_free(uint64_t at)
 {
+    if (before_free != NULL)
+        before_free();
     return drop(at, false);
 }
 
@@ -376,6 +399,12 @@ registration_of(uintptr_t begin, size_t size)
     return NULL;
 }
 
+EXPORTED void
+standin_register_next_already(void)
+{
+    forgotten = true;
+}
+
 int
 standin_register(void *base, size_t size)
 {
@@ -395,7 +424,9 @@ standin_register(void *base, size_t size)
     (void)pthread_mutex_unlock(&mutex);
     if (!is_new)
         free(one);
-    return is_new ? STANDIN_OK : STANDIN_REGISTERED;
+    const bool was_there = forgotten;
+    forgotten = false;
+    return is_new && !was_there ? STANDIN_OK : STANDIN_REGISTERED;
 }
 
 int

@@ -12,6 +12,7 @@
  *   STANDIN_MEMORY_MIB=n     of each device (1024)
  *   STANDIN_FAIL=call:n:code the n-th call of that name answers that code, and does nothing (n = 0: each)
  *   STANDIN_HIP_VERSION=n    as hipRuntimeGetVersion() tells it (60000000)
+ *   STANDIN_HIP_UUID=text    every device of HIP's says so: "XX", "" (all 0), or another
  */
 #ifndef HSHM_TESTS_GPU_STANDIN_H
 #define HSHM_TESTS_GPU_STANDIN_H
@@ -32,6 +33,11 @@ struct standin_counts {
 void standin_counts(struct standin_counts *ret_counts);
 /* From now on: the n-th call of that name (NULL: of any name; n = 0: each of them) answers `code`.  code 0: none. */
 void standin_fail(const char *call, uint32_t nth, int code);
+
+/* Called whenever memory is about to be freed, without any lock; NULL: no more. */
+void standin_before_free(void (*hook)(void));
+/* The next memory to be registered is found registered, as if a mapping that was there before had been forgotten. */
+void standin_register_next_already(void);
 
 /* ---- for the two ---- */
 
@@ -65,6 +71,7 @@ int standin_free(uint64_t at);
 int standin_export(uint64_t at, char handle[64]);
 int standin_import(const char handle[64], uint64_t *ret_at);
 int standin_unimport(uint64_t at);
+int standin_range(uint64_t at, uint64_t *ret_base, size_t *ret_size);
 int standin_write(uint64_t at, const void *from, size_t size);
 int standin_read(void *to, uint64_t at, size_t size);
 int standin_copy(uint64_t to, uint64_t from, size_t size);

@@ -305,6 +305,17 @@ cuIpcCloseMemHandle(unsigned long long at)
     return standin_unimport(at);
 }
 
+EXPORTED int cuMemGetAddressRange_v2(unsigned long long *base, size_t *size, unsigned long long at);
+EXPORTED int
+cuMemGetAddressRange_v2(unsigned long long *base, size_t *size, unsigned long long at)
+{
+    ENTER_CONTEXT;
+    uint64_t got = 0;
+    const int code = standin_range(at, &got, size);
+    *base = got;
+    return code;
+}
+
 EXPORTED int cuMemHostRegister_v2(void *base, size_t size, unsigned flags);
 EXPORTED int
 cuMemHostRegister_v2(void *base, size_t size, unsigned flags)

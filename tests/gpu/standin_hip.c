@@ -14,7 +14,7 @@
     if (refused != 0)                                           \
     return sticky(refused)
 
-enum { TO_DEVICE = 1, TO_HOST = 2, WITHIN = 3, VERSION_6 = 60000000, FLAGS_KNOWN = 15 };
+enum { TO_DEVICE = 1, TO_HOST = 2, WITHIN = 3, VERSION_6 = 60000000, REGISTER_FLAGS = 7 };
 
 struct uuid {
     char bytes[16];
@@ -120,8 +120,11 @@ hipDeviceGetUuid(struct uuid *uuid, int device)
     ENTER(true);
     memset(uuid, 0, sizeof *uuid);
     char text[17];
+    const char *all = getenv("STANDIN_HIP_UUID");
     (void)snprintf(text, sizeof text, "%016x", 0xa0u + (unsigned)standin_identity(device));
-    memcpy(uuid->bytes, text, sizeof uuid->bytes);
+    if (all != NULL)
+        (void)snprintf(text, sizeof text, "%s", all);
+    memcpy(uuid->bytes, text, all == NULL ? sizeof uuid->bytes : strlen(text));
     return check_device(device);
 }
 
@@ -244,12 +247,24 @@ hipIpcCloseMemHandle(void *at)
     return sticky(standin_unimport(number(at)));
 }
 
+EXPORTED int hipMemGetAddressRange(void **base, size_t *size, void *at);
+EXPORTED int
+hipMemGetAddressRange(void **base, size_t *size, void *at)
+{
+    ENTER(true);
+    uint64_t got = 0;
+    const int code = standin_range(number(at), &got, size);
+    *base = (void *)(uintptr_t)got;
+    return sticky(code);
+}
+
+/* CUDA's flag for memory that may only be read, 8, is another one here (coarse-grained), which nobody is to mean. */
 EXPORTED int hipHostRegister(void *base, size_t size, unsigned flags);
 EXPORTED int
 hipHostRegister(void *base, size_t size, unsigned flags)
 {
     ENTER(true);
-    return sticky((flags & ~(unsigned)FLAGS_KNOWN) != 0 ? STANDIN_INVALID : standin_register(base, size));
+    return sticky((flags & ~(unsigned)REGISTER_FLAGS) != 0 ? STANDIN_INVALID : standin_register(base, size));
 }
 
 EXPORTED int hipHostUnregister(void *base);

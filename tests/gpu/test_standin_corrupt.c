@@ -242,11 +242,72 @@ forged_descriptions_are_refused_or_harmless(void **state)
         forge_everything((hshm_allocator_kind)kind);
 }
 
+/* ---- more memory than there is ---- */
+
+/* All of its own is in order: only the driver knows how much the handle leads to. */
+static void
+forge_more(struct forged *f)
+{
+    f->header->region_size += 16 * SIZE;
+    f->device->size += 16 * SIZE;
+    make_checksums_right(f);
+}
+
+static int
+attach_to_more(void *arg)
+{
+    const char *name = arg;
+    hshm_manager *second = NULL;
+    assert_ok(hshm_manager_create(&second));
+    struct forged f = open_forged(name);
+    const struct region_header header = *f.header;
+    const struct region_device device = *f.device;
+    forge_more(&f);
+    assert_status(hshm_backend_attach(NULL, HSHM_BACKEND_GPU_MALLOC, name, NULL, NULL), HSHM_E_CORRUPT);
+    assert_sentence("what its handle leads to");
+    *f.header = header;
+    *f.device = device;
+    assert_ok(hshm_backend_attach(NULL, HSHM_BACKEND_GPU_MALLOC, name, NULL, NULL));
+    /* Forged after this process mapped it. */
+    forge_more(&f);
+    assert_status(hshm_backend_attach(second, HSHM_BACKEND_GPU_MALLOC, name, NULL, NULL), HSHM_E_CORRUPT);
+    assert_sentence("than this process has of it already");
+    *f.device = device;
+    *f.header = header;
+    f.device->uuid[3] ^= 1;
+    make_checksums_right(&f);
+    assert_status(hshm_backend_attach(second, HSHM_BACKEND_GPU_MALLOC, name, NULL, NULL), HSHM_E_CORRUPT);
+    *f.device = device;
+    *f.header = header;
+    assert_ok(hshm_backend_attach(second, HSHM_BACKEND_GPU_MALLOC, name, NULL, NULL));
+    assert_int_equal(munmap(f.bytes, f.size), 0);
+    hshm_manager_destroy(second);
+    assert_ok(hshm_backend_detach(NULL, 1));
+    return 0;
+}
+
+static void
+memory_that_is_not_there_is_given_to_nobody(void **state)
+{
+    (void)state;
+    for (enum vendor vendor = CUDA; vendor < VENDORS; vendor++) {
+        struct owner *owner = shared_bytes(sizeof *owner);
+        *owner = (struct owner){ .name = test_name("more"), .kind = HSHM_ALLOCATOR_THREAD_LOCAL };
+        use_standin(vendor);
+        const pid_t child = child_start(own, owner);
+        step_wait(&owner->ready, 1);
+        assert_int_equal(child_run(attach_to_more, (void *)(uintptr_t)owner->name), 0);
+        step_reach(&owner->over);
+        assert_int_equal(child_wait(child), 0);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forged_descriptions_are_refused_or_harmless),
+        cmocka_unit_test(memory_that_is_not_there_is_given_to_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

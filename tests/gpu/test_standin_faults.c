@@ -321,6 +321,7 @@ static const char *const for_memory[] = { "cuMemAlloc_v2",
                                           "cuIpcGetMemHandle",
                                           "cuIpcOpenMemHandle_v2",
                                           "cuIpcCloseMemHandle",
+                                          "cuMemGetAddressRange_v2",
                                           "cuMemcpyHtoD_v2",
                                           "cuMemcpyDtoH_v2",
                                           "cuMemcpyDtoD_v2",
@@ -331,6 +332,7 @@ static const char *const for_memory[] = { "cuMemAlloc_v2",
                                           "hipIpcGetMemHandle",
                                           "hipIpcOpenMemHandle",
                                           "hipIpcCloseMemHandle",
+                                          "hipMemGetAddressRange",
                                           "hipMemcpy",
                                           "hipMemset",
                                           "hipDeviceSynchronize",
@@ -561,6 +563,56 @@ devices_are_known_by_their_uuid(void **state)
     }
 }
 
+struct same_uuids {
+    const char *uuid, *wish; /* NULL: the second's, as it is listed */
+    hshm_status status;
+};
+
+static int
+pick_among_the_same(void *arg)
+{
+    const struct same_uuids *same = arg;
+    hshm_gpu_info infos[2];
+    hshm_gpu_info info;
+    size_t count = 0;
+    hshm_backend *backend = NULL;
+    hshm_backend_options options = HSHM_BACKEND_OPTIONS_INIT;
+    assert_ok(hshm_gpu_list(infos, 2, &count));
+    assert_int_equal(count, 2);
+    options.gpu_device = same->wish != NULL ? same->wish : infos[1].uuid;
+    assert_status(hshm_backend_create(NULL, 1, HSHM_BACKEND_GPU_MALLOC, SIZE, test_name("same"), &options, &backend),
+                  same->status);
+    if (same->status != HSHM_OK) {
+        assert_sentence("have the same uuid");
+        return 0;
+    }
+    assert_ok(hshm_backend_gpu(backend, &info));
+    assert_int_equal(info.ordinal, 1);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    return 0;
+}
+
+/* HIP's devices without a serial number all say the same; they are known by their place in the machine then. */
+static void
+hip_devices_without_a_uuid_are_told_apart(void **state)
+{
+    (void)state;
+    struct same_uuids cases[] = {
+        { "XX", NULL, HSHM_OK },
+        { "", NULL, HSHM_OK },
+        { "0123456789abcdef", NULL, HSHM_E_DEVICE },
+        { NULL, "GPU-00000000000000a1", HSHM_OK }, /* as rocminfo writes it */
+    };
+    use_standin(HIP);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (cases[i].uuid != NULL)
+            assert_int_equal(setenv("STANDIN_HIP_UUID", cases[i].uuid, 1), 0);
+        else
+            assert_int_equal(unsetenv("STANDIN_HIP_UUID"), 0);
+        assert_int_equal(child_run(pick_among_the_same, &cases[i]), 0);
+    }
+}
+
 /* HIP's flag for opening a handle was 0 until 5.7. */
 static void
 versions_of_hip_differ_in_a_flag(void **state)
@@ -583,6 +635,164 @@ versions_of_hip_differ_in_a_flag(void **state)
     assert_int_equal(unsetenv("STANDIN_HIP_VERSION"), 0);
 }
 
+/* ---- memory that is registered already ---- */
+
+/* What was registered before at these addresses is of pages that are gone: it is ended, and ours begins; or there is no device. */
+static int
+register_over(void *arg)
+{
+    static const char *const calls[VENDORS] = { "cuMemHostRegister_v2", "hipHostRegister" };
+    const struct lack *lack = arg;
+    make_fail(lack->vendor, calls[lack->vendor], 0, 712);
+    assert_status(hshm_backend_create(NULL, 1, HSHM_BACKEND_GPU_SHM_MMAP, SIZE, test_name("over"), NULL, NULL),
+                  HSHM_E_DEVICE);
+    assert_sentence("said 712");
+    make_fail(lack->vendor, NULL, 0, 0);
+    assert_nothing_held(lack->vendor);
+    return 0;
+}
+
+/* A driver that does not let go: the addresses are nobody's from then on, so that no later heap is taken for the old one. */
+static int
+keep_registered(void *arg)
+{
+    static const char *const calls[VENDORS] = { "cuMemHostUnregister", "hipHostUnregister" };
+    const struct lack *lack = arg;
+    char *blocks[8];
+    for (size_t i = 0; i < 8; i++) {
+        hshm_allocator *heap =
+            make_heap(NULL, HSHM_BACKEND_GPU_SHM_MMAP, test_name("kept"), SIZE, HSHM_ALLOCATOR_THREAD_LOCAL);
+        blocks[i] = hshm_malloc(heap, 10);
+        assert_non_null(hshm_device_ptr(heap, blocks[i]));
+        for (size_t old = 0; old < i; old++)
+            assert_true(blocks[old] - blocks[i] >= SIZE / 2 || blocks[i] - blocks[old] >= SIZE / 2);
+        make_fail(lack->vendor, calls[lack->vendor], 1, 999);
+        assert_status(hshm_backend_destroy(NULL, 1), HSHM_E_DEVICE);
+        assert_int_equal(counts_of(lack->vendor).registrations, i + 1);
+    }
+    /* One that is not registered any more has no claim. */
+    assert_non_null(make_heap(NULL, HSHM_BACKEND_GPU_SHM_MMAP, test_name("kept"), SIZE, HSHM_ALLOCATOR_STACK));
+    make_fail(lack->vendor, calls[lack->vendor], 1, 713);
+    assert_status(hshm_backend_destroy(NULL, 1), HSHM_E_DEVICE);
+    return 0;
+}
+
+/* The stand-in keeps a registration, as a driver does whose client unmapped without a word, and the next heap lies there. */
+static int
+meet_the_old_one(void *arg)
+{
+    const char *name = test_name("met");
+    const struct lack *lack = arg;
+    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_GPU_SHM_MMAP, name, SIZE, HSHM_ALLOCATOR_STACK);
+    register_next_already(lack->vendor);
+    hshm_manager *second = NULL;
+    assert_ok(hshm_manager_create(&second));
+    assert_ok(hshm_backend_attach(second, HSHM_BACKEND_GPU_SHM_MMAP, name, NULL, NULL));
+    assert_int_equal(counts_of(lack->vendor).registrations, 2);
+    hshm_manager_destroy(second);
+    assert_non_null(hshm_device_ptr(heap, hshm_malloc(heap, 10)));
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    assert_nothing_held(lack->vendor);
+    return 0;
+}
+
+static void
+registrations_of_old_pages_are_not_used(void **state)
+{
+    (void)state;
+    for (enum vendor vendor = CUDA; vendor < VENDORS; vendor++) {
+        struct lack lack = { .vendor = vendor };
+        use_standin(vendor);
+        assert_int_equal(child_run(register_over, &lack), 0);
+        assert_int_equal(child_run(keep_registered, &lack), 0);
+        assert_int_equal(child_run(meet_the_old_one, &lack), 0);
+    }
+}
+
+/* HIP has no flag for memory that may only be read, and takes CUDA's for another. */
+static int
+attach_to_read(void *arg)
+{
+    const struct lack *lack = arg;
+    hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
+    hshm_manager *second = NULL;
+    const char *name = test_name("read");
+    hshm_allocator *heap = make_heap(NULL, HSHM_BACKEND_GPU_SHM_MMAP, name, SIZE, HSHM_ALLOCATOR_STACK);
+    assert_non_null(heap);
+    assert_ok(hshm_manager_create(&second));
+    options.read_only = true;
+    assert_ok(hshm_backend_attach(second, HSHM_BACKEND_GPU_SHM_MMAP, name, &options, NULL));
+    assert_int_equal(counts_of(lack->vendor).registrations, 2);
+    hshm_manager_destroy(second);
+    /* A device that cannot. */
+    make_fail(lack->vendor, lack->function, 1, 801);
+    assert_ok(hshm_manager_create(&second));
+    assert_status(hshm_backend_attach(second, HSHM_BACKEND_GPU_SHM_MMAP, name, &options, NULL), HSHM_E_NOTSUP);
+    assert_sentence("HSHM_GPU_OPTIONAL");
+    hshm_manager_destroy(second);
+    assert_ok(hshm_backend_destroy(NULL, 1));
+    assert_nothing_held(lack->vendor);
+    return 0;
+}
+
+static void
+memory_that_may_only_be_read_is_registered(void **state)
+{
+    (void)state;
+    struct lack lacks[VENDORS] = { { CUDA, "cuMemHostRegister_v2", false }, { HIP, "hipHostRegister", false } };
+    for (enum vendor vendor = CUDA; vendor < VENDORS; vendor++) {
+        use_standin(vendor);
+        assert_int_equal(child_run(attach_to_read, &lacks[vendor]), 0);
+    }
+}
+
+/* ---- a process that exits ---- */
+
+/* The driver has ended itself, and all that was the process's with it: each call says so (4), and nothing is left to complain of. */
+static int
+end_late(void *arg)
+{
+    const struct lack *lack = arg;
+    const hshm_backend_kind kinds[] = { HSHM_BACKEND_GPU_MALLOC, HSHM_BACKEND_GPU_SHM_MMAP };
+    for (size_t i = 0; i < 2; i++) {
+        (void)make_heap(NULL, kinds[i], test_name("late"), SIZE, HSHM_ALLOCATOR_THREAD_LOCAL);
+        make_fail(lack->vendor, NULL, 0, 4);
+        assert_ok(hshm_backend_destroy(NULL, 1));
+        assert_true(counts_of(lack->vendor).calls > 0);
+        make_fail(lack->vendor, NULL, 0, 0);
+    }
+    return 0;
+}
+
+static int
+leave_late(void *arg)
+{
+    const struct owner *owner = arg;
+    hshm_allocator *heap = attach_heap(NULL, HSHM_BACKEND_GPU_MALLOC, owner->name, 0);
+    make_fail(owner->vendor, NULL, 0, 4);
+    assert_status(hshm_fill(heap, hshm_malloc(heap, 10), 0, 1), HSHM_E_DEVICE); /* what is not an end fails */
+    assert_ok(hshm_backend_detach(NULL, 1));
+    return 0;
+}
+
+static void
+after_the_drivers_end_nothing_is_left(void **state)
+{
+    (void)state;
+    for (enum vendor vendor = CUDA; vendor < VENDORS; vendor++) {
+        struct lack lack = { .vendor = vendor };
+        struct owner *owner = shared_bytes(sizeof *owner);
+        *owner = (struct owner){ .vendor = vendor, .name = test_name("owned") };
+        use_standin(vendor);
+        assert_int_equal(child_run(end_late, &lack), 0);
+        const pid_t child = child_start(own_heap, owner);
+        step_wait(&owner->ready, 1);
+        assert_int_equal(child_run(leave_late, owner), 0);
+        step_reach(&owner->over);
+        assert_int_equal(child_wait(child), 0);
+    }
+}
+
 int
 main(void)
 {
@@ -594,7 +804,11 @@ main(void)
         cmocka_unit_test(what_is_missing_is_told_apart),
         cmocka_unit_test(of_two_vendors_the_one_asked_for_is_used),
         cmocka_unit_test(devices_are_known_by_their_uuid),
+        cmocka_unit_test(hip_devices_without_a_uuid_are_told_apart),
         cmocka_unit_test(versions_of_hip_differ_in_a_flag),
+        cmocka_unit_test(registrations_of_old_pages_are_not_used),
+        cmocka_unit_test(memory_that_may_only_be_read_is_registered),
+        cmocka_unit_test(after_the_drivers_end_nothing_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

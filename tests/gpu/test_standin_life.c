@@ -13,7 +13,7 @@
 
 #include "blocks.h"
 
-enum { SIZE = 4 << 20, CYCLES = 1000, STEPS = 8 };
+enum { SIZE = 4 << 20, CYCLES = 1000, STEPS = 8, ROUNDS = 150 };
 
 /* Shared by those who take part. */
 struct play {
@@ -21,6 +21,7 @@ struct play {
     const char *name;
     struct step steps[STEPS];
     hshm_off off;
+    bool replaces;
 };
 
 static struct play *
@@ -272,6 +273,132 @@ an_owner_that_detaches_keeps_the_memory(void **state)
     on_both(owner_detaches);
 }
 
+/* ---- the memory goes while somebody is about to attach ---- */
+
+static struct play *interrupted;
+
+/* In the owner, when it is about to free: now or never. */
+static void
+let_another_try(void)
+{
+    step_reach(&interrupted->steps[1]);
+    step_wait(&interrupted->steps[2], 1);
+}
+
+static int
+give_up_memory(void *arg)
+{
+    struct play *play = arg;
+    hshm_backend_options replace = HSHM_BACKEND_OPTIONS_INIT;
+    replace.replace = HSHM_REPLACE_DEAD;
+    (void)own(play);
+    assert_ok(hshm_backend_detach(NULL, 1));
+    step_reach(&play->steps[0]);
+    interrupted = play;
+    before_each_free(play->vendor, let_another_try);
+    if (play->replaces)
+        assert_ok(hshm_backend_create(NULL, 1, HSHM_BACKEND_GPU_MALLOC, SIZE, play->name, &replace, NULL));
+    else
+        assert_ok(hshm_backend_remove(HSHM_BACKEND_GPU_MALLOC, play->name));
+    before_each_free(play->vendor, NULL);
+    assert_int_equal(counts_of(play->vendor).allocations, play->replaces);
+    if (play->replaces)
+        assert_ok(hshm_backend_destroy(NULL, 1));
+    assert_nothing_held(play->vendor);
+    return 0;
+}
+
+static int
+attach_in_that_moment(void *arg)
+{
+    struct play *play = arg;
+    step_wait(&play->steps[1], 1);
+    const hshm_status status = hshm_backend_attach(NULL, HSHM_BACKEND_GPU_MALLOC, play->name, NULL, NULL);
+    step_reach(&play->steps[2]);
+    assert_status(status, HSHM_E_NOTFOUND);
+    return 0;
+}
+
+static void
+memory_goes(enum vendor vendor)
+{
+    for (int replaces = 0; replaces < 2; replaces++) {
+        struct play *play = begin_play(vendor);
+        play->replaces = replaces != 0;
+        const pid_t owner = child_start(give_up_memory, play);
+        step_wait(&play->steps[0], 1);
+        assert_int_equal(child_run(attach_in_that_moment, play), 0);
+        assert_int_equal(child_wait(owner), 0);
+    }
+}
+
+static void
+nobody_attaches_to_memory_that_goes(void **state)
+{
+    (void)state;
+    on_both(memory_goes);
+}
+
+/* The same without arrangement: whoever got in has the memory until he leaves, whatever the owner does. */
+static int
+make_and_remove(void *arg)
+{
+    struct play *play = arg;
+    for (int i = 0; i < ROUNDS; i++) {
+        (void)own(play);
+        assert_ok(hshm_backend_detach(NULL, 1));
+        hshm_status status = HSHM_E_BUSY;
+        while (status == HSHM_E_BUSY)
+            status = hshm_backend_remove(HSHM_BACKEND_GPU_MALLOC, play->name);
+        assert_ok(status);
+        assert_nothing_held(play->vendor);
+    }
+    step_reach(&play->steps[0]);
+    return 0;
+}
+
+static int
+come_and_go(void *arg)
+{
+    struct play *play = arg;
+    while (atomic_load(&play->steps[0].count) == 0) {
+        hshm_allocator *heap = NULL;
+        const hshm_status status = hshm_backend_attach(NULL, HSHM_BACKEND_GPU_MALLOC, play->name, NULL, NULL);
+        if (status != HSHM_OK && status != HSHM_E_NOTFOUND && status != HSHM_E_NOTREADY && status != HSHM_E_BUSY)
+            assert_ok(status);
+        if (status != HSHM_OK)
+            continue;
+        if (hshm_allocator_get(NULL, (hshm_allocator_id){ 1, 0 }, HSHM_ALLOCATOR_ANY, &heap) == HSHM_OK) {
+            void *block = hshm_malloc(heap, 100);
+            assert_non_null(block);
+            heap_fill(heap, block, 100, 7);
+            assert_true(heap_holds(heap, block, 100, 7));
+            assert_ok(hshm_free(heap, block));
+        }
+        assert_ok(hshm_backend_detach(NULL, 1));
+    }
+    assert_nothing_held(play->vendor);
+    return 0;
+}
+
+static void
+race(enum vendor vendor)
+{
+    struct play *play = begin_play(vendor);
+    const pid_t owner = child_start(make_and_remove, play);
+    const pid_t others[] = { child_start(come_and_go, play), child_start(come_and_go, play) };
+    assert_int_equal(child_wait(owner), 0);
+    assert_int_equal(child_wait(others[0]), 0);
+    assert_int_equal(child_wait(others[1]), 0);
+}
+
+static void
+removing_and_attaching_race(void **state)
+{
+    (void)state;
+    on_both(race);
+}
+
 /* ---- the owner's death ---- */
 
 static int
@@ -315,6 +442,12 @@ survive_the_owner(void *arg)
     assert_ok(hshm_stats_get(heap, &stats));
     assert_int_equal(stats.live_blocks, 0); /* calloc took none for good */
     assert_status(hshm_backend_remove(HSHM_BACKEND_GPU_MALLOC, play->name), HSHM_E_BUSY);
+    /* That the memory is mapped here already makes no difference to who attaches now. */
+    hshm_manager *second = NULL;
+    assert_ok(hshm_manager_create(&second));
+    assert_status(hshm_backend_attach(second, HSHM_BACKEND_GPU_MALLOC, play->name, NULL, NULL), HSHM_E_DAMAGED);
+    hshm_manager_destroy(second);
+    assert_int_equal(counts_of(play->vendor).mappings, 1);
     assert_ok(hshm_backend_detach(NULL, 1));
     assert_nothing_held(play->vendor);
     return 0;
@@ -536,6 +669,8 @@ main(void)
         cmocka_unit_test(a_process_maps_a_heap_once),
         cmocka_unit_test(memory_stays_while_others_are_attached),
         cmocka_unit_test(an_owner_that_detaches_keeps_the_memory),
+        cmocka_unit_test(nobody_attaches_to_memory_that_goes),
+        cmocka_unit_test(removing_and_attaching_race),
         cmocka_unit_test(an_owner_s_death_is_told),
         cmocka_unit_test(a_forked_child_is_told_that_it_has_no_driver),
         cmocka_unit_test(a_thousand_heaps_leave_nothing),
