@@ -253,7 +253,10 @@ op_result(hshm_mpi *mpi, struct op *op)
     hshm_status status = op->status;
     if (status != HSHM_OK)
         return mpi_fail(status, "node %u's answer was not received: MPI failed", op->node);
-    /* Whoever answered has received it all, so this does not wait. */
+    /*
+     * Whoever answered has received the request, and, if it did not fail, the bytes: so MPI need not wait for anybody, only
+     * note it.  (Bytes that were refused are received, too, or, where there is no memory for them, cut off.)
+     */
     for (int i = 0; i < 2 && status == HSHM_OK; i++)
         status = mpi_check(MPI_Wait(&op->sent[i], MPI_STATUS_IGNORE), "MPI_Wait");
     if (status == HSHM_OK && op->by_window)

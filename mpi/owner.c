@@ -2,7 +2,10 @@
  * owner.c - the leader of a node does for other nodes what only it can do.
  *
  * Receives for requests are posted in a ring.  MPI fills them in the order in which they were posted, and requests are short
- * enough to travel at once, so looking at the oldest one is enough: it is part of the one look at MPI that all share (ops.h).
+ * enough (EAGER_MAX) to be sent at once with what MPI is configured to by default: none waits for its sender's next call to MPI.
+ * So looking at the oldest one is enough: it is part of the one look at MPI that all share (ops.h).  Where a shorter limit was
+ * configured (btl_vader_eager_limit, say), a long request of a rank that then computes delays those behind it until that
+ * rank calls MPI again.
  *
  * What cannot be finished at once is a duty: bytes that still arrive (PUT_DIRECT), answers that are still being sent.  The
  * number of duties is bounded by what ranks may have under way, and by memory: without memory for one more, requests

@@ -266,8 +266,8 @@ HSHM_API hshm_status hshm_mpi_free(hshm_mpi *mpi, hshm_gptr pointer);
  * A range must lie in the heap's data or custom header, not in the library's tables.  On this node it is a copy between
  * addresses.  A get that has returned has the bytes; a put that has returned (or whose request was waited for) has stored
  * them in the other node's memory, where its ranks see them once told so by any means of synchronization.  Neither is atomic.  Of a get
- * that failed the buffer's content is undefined; of a put that failed, nothing is stored by HSHM_MPI_MESSAGES of pieces of up to 4 KiB,
- * and of longer ones an unknown part.
+ * that failed the buffer's content is undefined; of a single put of up to 3952 bytes by HSHM_MPI_MESSAGES that
+ * failed nothing is stored; of a longer one, of a vector, and of a put by HSHM_MPI_WINDOW an unknown part.
  *
  * @return HSHM_OK, or:
  *         HSHM_E_INVAL     no such node, a range outside the heap, a NULL buffer, or the null pointer
@@ -311,12 +311,16 @@ HSHM_API hshm_status hshm_mpi_rgetv(hshm_mpi *mpi, const hshm_mpi_piece *pieces,
 HSHM_API hshm_status hshm_mpi_rputv(hshm_mpi *mpi, const hshm_mpi_piece *pieces, size_t count,
                                     hshm_mpi_request *ret_request);
 
-/** Wait for a transfer, and end its request.  @return how it ended; HSHM_OK for a NULL request */
+/**
+ * Wait for a transfer, and end its request.  @return how it ended; HSHM_OK for a NULL request; HSHM_E_SYSTEM: MPI failed, perhaps
+ * before the transfer was done (its buffers are MPI's then until MPI_Finalize())
+ */
 HSHM_API hshm_status hshm_mpi_wait(hshm_mpi *mpi, hshm_mpi_request *inout_request);
 
 /**
  * Look whether a transfer is done, and if so end its request.
- * @param ret_done  true: it is done, and the status is how it ended.  false: the status is HSHM_OK
+ * @param ret_done  true: it is done, and the status is how it ended.  false: the status is HSHM_OK, or HSHM_E_SYSTEM (MPI), and
+ *                  the request is still there
  */
 HSHM_API hshm_status hshm_mpi_test(hshm_mpi *mpi, hshm_mpi_request *inout_request, bool *ret_done);
 

@@ -51,10 +51,10 @@ there_and_back(hshm_mpi *mpi, hshm_gptr there, size_t size, unsigned seed)
 static void
 sizes_with(hshm_mpi_engine engine)
 {
-    static const size_t sizes[] = {
-        0,    1,    7,         8,     63,        528,         529,         530,           4063,      4064,   4065,
-        4096, 8192, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 528, CHUNK + 529, 2 * CHUNK + 1, 2 * CHUNK, LONGEST
-    };
+    static const size_t sizes[] = { 0,         1,     7,         8,           63,          528,           529,
+                                    530,       3951,  3952,      3953,        4064,        4096,          8192,
+                                    CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 528, CHUNK + 529, 2 * CHUNK + 1, 2 * CHUNK,
+                                    LONGEST };
     hshm_mpi *mpi = open_for_moves(engine);
     for (uint32_t i = 0; i < hshm_mpi_nodes(mpi); i++) {
         const uint32_t node = (hshm_mpi_node(mpi) + i) % hshm_mpi_nodes(mpi);
@@ -140,6 +140,44 @@ vectors_with(hshm_mpi_engine engine)
     close_after_moves(mpi);
 }
 
+/* Empty pieces have no address and no buffer; between others they change nothing. */
+static void
+empty_pieces(void)
+{
+    hshm_mpi *mpi = open_for_moves(HSHM_MPI_MESSAGES);
+    for (uint32_t node = 0; node < hshm_mpi_nodes(mpi); node++) {
+        hshm_gptr there = HSHM_GPTR_NULL;
+        CHECK_OK(hshm_mpi_alloc(mpi, node, 10016, &there));
+        hshm_gptr stale = there;
+        stale.generation++;
+        hshm_gptr nowhere = there;
+        nowhere.node = hshm_mpi_nodes(mpi);
+        const hshm_mpi_piece out[] = {
+            { HSHM_GPTR_NULL, NULL, 0 },
+            { there, sent, 8 },
+            { HSHM_GPTR_NULL, NULL, 0 },
+            { nowhere, NULL, 0 },
+            { hshm_gptr_add(there, 8), sent + 8, 8 },
+            { stale, sent, 0 },
+            { hshm_gptr_add(there, 16), sent + 16, 10000 },
+            { stale, NULL, 0 },
+        };
+        enum { PIECES = sizeof out / sizeof out[0] };
+        hshm_mpi_piece in[PIECES];
+        memcpy(in, out, sizeof in);
+        for (unsigned i = 0; i < PIECES; i++)
+            in[i].local = out[i].local == NULL ? NULL : got + ((unsigned char *)out[i].local - sent);
+        fill(sent, 10016, (unsigned)rank + node);
+        memset(got, 0, 10016);
+        CHECK_OK(hshm_mpi_putv(mpi, out, PIECES));
+        CHECK_OK(hshm_mpi_getv(mpi, in, PIECES));
+        CHECK(memcmp(sent, got, 10016) == 0);
+        CHECK_OK(hshm_mpi_putv(mpi, &out[2], 2)); /* nothing but empty ones */
+        CHECK_OK(hshm_mpi_free(mpi, there));
+    }
+    close_after_moves(mpi);
+}
+
 static void
 vectors_by_messages(void)
 {
@@ -187,6 +225,59 @@ many_requests(void)
     CHECK_OK(hshm_mpi_wait(mpi, &requests[0]));                       /* a NULL request */
     CHECK_OK(hshm_mpi_rput(mpi, there, sent, LONGEST, &requests[0])); /* for close to finish, and to forget */
     free(requests);
+    close_after_moves(mpi);
+}
+
+/*
+ * A rank begins puts of a node's and then computes: others' requests to that node must not wait for its next call to MPI.
+ * Its neighbour tells it through their own heap, without MPI, that it got through.  `run -c` has MPI's processes not reach
+ * into each other's memory, so that a message that is too long to be sent at once needs both sides.
+ */
+static void
+a_rank_that_computes(void)
+{
+    enum { BEGUN = 1, GOT = 2, SMALL = 200, PATIENCE_S = 60 };
+    static const size_t sizes[] = { 3951, 3952, 3953, 3960, 3984, 4000, 4032, 4048, 4064, 4096, 5000, 100000 };
+    enum { SIZES = sizeof sizes / sizeof sizes[0] };
+    hshm_mpi *mpi = open_for_moves(HSHM_MPI_MESSAGES);
+    int node_rank = 0;
+    (void)MPI_Comm_rank(hshm_mpi_node_comm(mpi), &node_rank);
+    const bool puts = hshm_mpi_node(mpi) == 1 && node_rank == 0;
+    const bool gets = hshm_mpi_node(mpi) == 1 && node_rank == 1;
+    int both = puts + gets;
+    (void)MPI_Allreduce(MPI_IN_PLACE, &both, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    CHECK(both == 2);
+    _Atomic uint64_t *word = hshm_allocator_custom_header(hshm_mpi_allocator(mpi), NULL);
+    for (unsigned i = 0; i <= SIZES; i++) {
+        if (puts) {
+            hshm_gptr there = HSHM_GPTR_NULL;
+            hshm_mpi_request request = NULL;
+            hshm_mpi_piece small[SMALL];
+            CHECK_OK(hshm_mpi_alloc(mpi, 0, 100000, &there));
+            for (unsigned k = 0; k < SMALL; k++)
+                small[k] = (hshm_mpi_piece){ hshm_gptr_add(there, 8 * (int64_t)k), sent + (size_t)8 * k, 8 };
+            fill(sent, 100000, i);
+            if (i < SIZES)
+                CHECK_OK(hshm_mpi_rput(mpi, there, sent, sizes[i], &request));
+            else
+                CHECK_OK(hshm_mpi_rputv(mpi, small, SMALL, &request));
+            *word = BEGUN;
+            for (unsigned ms = 0; *word != GOT; ms++) {
+                CHECK(ms < PATIENCE_S * 1000); /* else this test would hang */
+                (void)usleep(1000);
+            }
+            CHECK_OK(hshm_mpi_wait(mpi, &request));
+            CHECK_OK(hshm_mpi_get(mpi, there, got, i < SIZES ? sizes[i] : (size_t)8 * SMALL));
+            CHECK(memcmp(sent, got, i < SIZES ? sizes[i] : (size_t)8 * SMALL) == 0);
+            CHECK_OK(hshm_mpi_free(mpi, there));
+        } else if (gets) {
+            while (*word != BEGUN)
+                (void)usleep(100);
+            CHECK_OK(hshm_mpi_get(mpi, hshm_mpi_header(mpi, 0), got, 8));
+            *word = GOT;
+        }
+        CHECK_OK(hshm_mpi_fence(mpi));
+    }
     close_after_moves(mpi);
 }
 
@@ -329,7 +420,9 @@ const struct mpi_case move_cases[] = {
     { "window_refused", window_refused },
     { "vectors_by_messages", vectors_by_messages },
     { "vectors_by_window", vectors_by_window },
+    { "empty_pieces", empty_pieces },
     { "many_requests", many_requests },
+    { "a_rank_that_computes", a_rank_that_computes },
     { "refusals", refusals },
     { "own_failures_stay", own_failures_stay },
     { "pointers", pointers },
