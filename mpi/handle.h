@@ -44,6 +44,7 @@ struct node {
     uint32_t generation; /* of its heap: from its uuid, never 0    */
     uint64_t size;       /* of its region                          */
     uint64_t header_off; /* custom header; 0 = none                */
+    uint64_t first_off;  /* before it are tables; 0 = unknown      */
 };
 
 enum {

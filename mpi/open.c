@@ -53,7 +53,7 @@ free_handle(hshm_mpi *mpi)
 
 /* What can be told before there is a communicator to agree on. */
 static hshm_status
-check_call(MPI_Comm comm, hshm_mpi **ret_mpi)
+check_call(MPI_Comm comm)
 {
     int initialized = 0;
     int finalized = 0;
@@ -63,9 +63,8 @@ check_call(MPI_Comm comm, hshm_mpi **ret_mpi)
     if (!initialized || finalized)
         return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: MPI is %s",
                         finalized ? "finalized" : "not initialized; call MPI_Init()");
-    if (ret_mpi == NULL || comm == MPI_COMM_NULL)
-        return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: %s",
-                        ret_mpi == NULL ? "ret_mpi is NULL" : "comm is MPI_COMM_NULL");
+    if (comm == MPI_COMM_NULL)
+        return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: comm is MPI_COMM_NULL");
     (void)MPI_Comm_test_inter(comm, &inter);
     if (inter)
         return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: comm is an intercommunicator; merge it (MPI_Intercomm_merge)");
@@ -121,7 +120,7 @@ set_up(hshm_mpi *mpi, const hshm_mpi_options *options, hshm_status status)
 hshm_status
 hshm_mpi_open(MPI_Comm comm, const hshm_mpi_options *options, hshm_mpi **ret_mpi)
 {
-    hshm_status status = check_call(comm, ret_mpi);
+    hshm_status status = check_call(comm);
     if (status != HSHM_OK)
         return status;
     MPI_Comm world = MPI_COMM_NULL;
@@ -134,6 +133,8 @@ hshm_mpi_open(MPI_Comm comm, const hshm_mpi_options *options, hshm_mpi **ret_mpi
     hshm_mpi *mpi = calloc(1, sizeof *mpi);
     if (mpi == NULL)
         status = mpi_fail(HSHM_E_NOSPC, "no memory for a handle of hshm_mpi");
+    else if (ret_mpi == NULL)
+        status = mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: ret_mpi is NULL");
     hshm_mpi *handle = mpi != NULL ? mpi : &spare;
     handle->world = world;
     handle->node_comm = handle->leaders = MPI_COMM_NULL;

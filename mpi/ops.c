@@ -14,6 +14,7 @@ enum { WATCHED_MAX = PLACES + OPS_MAX };
 struct op_table {
     struct op *made[OPS_MAX];
     unsigned count;
+    unsigned in_use; /* of these, taken and not given back */
     struct op *free;
     unsigned watched;
     MPI_Request request[WATCHED_MAX];
@@ -59,13 +60,14 @@ op_take(hshm_mpi *mpi, uint32_t node, hshm_status *ret_status)
         op = malloc(sizeof *op);
         if (op == NULL) {
             /* With others under way, one of theirs will do. */
-            if (table->watched == PLACES)
+            if (table->in_use == 0)
                 *ret_status = mpi_fail(HSHM_E_NOSPC, "no memory for a request to node %u", node);
             return NULL;
         }
         op->tag = TAG_OPS + (int)table->count;
         table->made[table->count++] = op;
     }
+    table->in_use++;
     op->node = node;
     op->over = false;
     op->status = HSHM_OK;
@@ -91,6 +93,7 @@ op_give(hshm_mpi *mpi, struct op *op)
 {
     op->next_free = mpi->ops->free;
     mpi->ops->free = op;
+    mpi->ops->in_use--;
 }
 
 void

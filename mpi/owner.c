@@ -275,16 +275,21 @@ serve_request(hshm_mpi *mpi, const struct wire_request_message *request, int byt
 static hshm_status
 post(hshm_mpi *mpi, struct posted *posted)
 {
-    return mpi_check(MPI_Irecv(&posted->message, (int)sizeof posted->message, MPI_BYTE, MPI_ANY_SOURCE, TAG_REQUEST,
-                               mpi->world, &posted->request),
-                     "MPI_Irecv");
+    const hshm_status status = mpi_check(MPI_Irecv(&posted->message, (int)sizeof posted->message, MPI_BYTE,
+                                                   MPI_ANY_SOURCE, TAG_REQUEST, mpi->world, &posted->request),
+                                         "MPI_Irecv");
+    if (status != HSHM_OK)
+        posted->request = MPI_REQUEST_NULL;
+    return status;
 }
 
-/* The next of the ring is the oldest now. */
+/* The next of the ring is the oldest now.  Its handle stands in one place at a time, for MPI changes it when it is over. */
 static void
 watch_oldest(hshm_mpi *mpi)
 {
-    place_watch(mpi, PLACE_POSTED, mpi->posted[mpi->next_posted].request);
+    struct posted *oldest = &mpi->posted[mpi->next_posted];
+    place_watch(mpi, PLACE_POSTED, oldest->request);
+    oldest->request = MPI_REQUEST_NULL;
 }
 
 /* A request is there, as the last look found.  *ret_busy is set if so. */
@@ -406,8 +411,10 @@ void
 owner_stop(hshm_mpi *mpi)
 {
     for (unsigned i = 0; mpi->posted != NULL && i < REQUESTS_POSTED; i++) {
-        if (i == mpi->next_posted && *place_request(mpi, PLACE_POSTED) != MPI_REQUEST_NULL)
+        if (i == mpi->next_posted && *place_request(mpi, PLACE_POSTED) != MPI_REQUEST_NULL) {
             mpi->posted[i].request = *place_request(mpi, PLACE_POSTED);
+            *place_request(mpi, PLACE_POSTED) = MPI_REQUEST_NULL;
+        }
         if (mpi->posted[i].request == MPI_REQUEST_NULL)
             continue;
         (void)MPI_Cancel(&mpi->posted[i].request);

@@ -64,7 +64,11 @@ typedef struct hshm_gptr {
 } hshm_gptr;
 
 /* clang-format off */
+#ifdef __cplusplus
+#define HSHM_GPTR_NULL (hshm_gptr{ 0, 0, HSHM_OFF_NULL })
+#else
 #define HSHM_GPTR_NULL ((hshm_gptr){ 0, 0, HSHM_OFF_NULL })
+#endif
 /* clang-format on */
 
 /** What open does with heaps of that name that are there already. */
@@ -134,7 +138,9 @@ typedef struct hshm_mpi_options {
 } hshm_mpi_options;
 
 /* clang-format off */
-#define HSHM_MPI_OPTIONS_INIT { .struct_size = sizeof(hshm_mpi_options), .allocator_id = { 1, 0 } }
+#define HSHM_MPI_OPTIONS_INIT \
+    { sizeof(hshm_mpi_options), 0, HSHM_ALLOCATOR_SCALABLE_PAGE, 0, NULL, NULL, NULL, HSHM_MPI_NEW, false, 0, \
+      HSHM_MPI_PROGRESS_AUTO, HSHM_MPI_MESSAGES, 0, HSHM_BACKEND_POSIX_SHM_MMAP, NULL, NULL, NULL, NULL, 0, { 1, 0 } }
 /* clang-format on */
 
 /**
@@ -150,8 +156,8 @@ typedef struct hshm_mpi_options {
  * @param comm     an intracommunicator
  * @param options  NULL = defaults
  * @return HSHM_OK, or what hshm_backend_create(), _attach(), hshm_allocator_create() or options.init answered on a rank, or
- *         HSHM_E_INVAL    comm is null or an intercommunicator, MPI is not initialized (these two on this rank alone); an
- *                         option is wrong, or not the same on each rank
+ *         HSHM_E_INVAL    comm is null or an intercommunicator, MPI is not initialized (these on this rank alone); ret_mpi is NULL,
+ *                         an option is wrong (struct_size of a struct it points to included), or not the same on each rank
  *         HSHM_E_VERSION  ranks run different versions of hshm
  *         HSHM_E_BUSY     reuse: somebody lives in the heap of that name
  *         HSHM_E_KIND     RECOVER: the heap of that name has another allocator, size or custom header

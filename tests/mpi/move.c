@@ -5,7 +5,7 @@
 
 #include "ranks.h"
 
-enum { LONGEST = 700 * 1024, CHUNK = 65536 };
+enum { LONGEST = 700 * 1024, CHUNK = 65536, HEADER = 4104 };
 
 static unsigned char *sent, *got;
 
@@ -23,7 +23,7 @@ open_for_moves(hshm_mpi_engine engine)
     options.size = 16 * MIB;
     options.chunk = CHUNK;
     options.engine = engine;
-    options.custom_header_size = 4096;
+    options.custom_header_size = HEADER;
     sent = malloc(LONGEST);
     got = malloc(LONGEST);
     CHECK(sent != NULL && got != NULL);
@@ -69,6 +69,55 @@ sizes_with(hshm_mpi_engine engine)
     CHECK_OK(hshm_stats_get(hshm_mpi_allocator(mpi), &stats));
     CHECK(stats.live_blocks == 0);
     close_after_moves(mpi);
+}
+
+/* Nobody reaches another node's tables, by either engine, with a custom header behind them or not. */
+static void
+tables_with(hshm_mpi_engine engine)
+{
+    static const hshm_allocator_kind kinds[] = { HSHM_ALLOCATOR_STACK, HSHM_ALLOCATOR_SCALABLE_PAGE,
+                                                 HSHM_ALLOCATOR_THREAD_LOCAL };
+    for (unsigned i = 0; i < 6; i++) {
+        hshm_mpi_options options = options_for_test();
+        options.engine = engine;
+        options.allocator = kinds[i / 2];
+        options.custom_header_size = i % 2 == 0 ? 0 : 64;
+        (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
+        hshm_mpi *mpi = open_heaps(&options);
+        CHECK(hshm_last_status() == HSHM_E_TIMEOUT);
+        for (uint32_t node = 0; node < hshm_mpi_nodes(mpi); node++) {
+            hshm_gptr there = HSHM_GPTR_NULL;
+            uint64_t word = 1;
+            CHECK_OK(hshm_mpi_alloc(mpi, node, 1000, &there));
+            CHECK_OK(hshm_mpi_put(mpi, there, &word, sizeof word));
+            hshm_gptr tables = there;
+            for (tables.off = 8; tables.off < 4096; tables.off *= 2) {
+                CHECK_STATUS(hshm_mpi_get(mpi, tables, &word, sizeof word), HSHM_E_INVAL, "tables");
+                CHECK_STATUS(hshm_mpi_put(mpi, tables, &word, sizeof word), HSHM_E_INVAL, "tables");
+            }
+            if (options.custom_header_size != 0) {
+                const hshm_gptr header = hshm_mpi_header(mpi, node);
+                CHECK_OK(hshm_mpi_get(mpi, header, &word, sizeof word));
+                CHECK_STATUS(hshm_mpi_get(mpi, hshm_gptr_add(header, -1), &word, 8), HSHM_E_INVAL, "tables");
+            }
+            CHECK_OK(hshm_mpi_free(mpi, there));
+        }
+        CHECK_OK(hshm_mpi_fence(mpi));
+        CHECK_OK(hshm_check(hshm_mpi_allocator(mpi), 0, NULL));
+        CHECK_OK(hshm_mpi_close(&mpi));
+    }
+}
+
+static void
+tables_by_messages(void)
+{
+    tables_with(HSHM_MPI_MESSAGES);
+}
+
+static void
+tables_by_window(void)
+{
+    tables_with(HSHM_MPI_WINDOW);
 }
 
 static void
@@ -281,6 +330,13 @@ a_rank_that_computes(void)
     close_after_moves(mpi);
 }
 
+/* Behind the custom header, and before data, which begin at a multiple of 64 at least: nobody's, and the owner alone knows it. */
+static hshm_gptr
+between(hshm_mpi *mpi, uint32_t node)
+{
+    return hshm_gptr_add(hshm_mpi_header(mpi, node), HEADER);
+}
+
 static void
 refusals(void)
 {
@@ -299,12 +355,19 @@ refusals(void)
         CHECK_STATUS(hshm_mpi_put(mpi, tables, sent, 8), HSHM_E_INVAL, NULL);
         CHECK_STATUS(hshm_mpi_get(mpi, tables, got, 200000), HSHM_E_INVAL, NULL);
         CHECK_STATUS(hshm_mpi_put(mpi, tables, sent, 200000), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_rput(mpi, tables, sent, 8, &request), HSHM_E_INVAL, "tables");
+        /* What only the owner knows. */
+        const hshm_gptr gap = between(mpi, node);
+        CHECK_STATUS(hshm_mpi_get(mpi, gap, got, 8), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_put(mpi, gap, sent, 8), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_get(mpi, gap, got, 200000), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_put(mpi, gap, sent, 200000), HSHM_E_INVAL, NULL);
         CHECK_STATUS(hshm_mpi_put(mpi, beyond, sent, 8), HSHM_E_INVAL, "do not lie");
         CHECK_STATUS(hshm_mpi_get(mpi, stale, got, 8), HSHM_E_NOTFOUND, "outlived");
         CHECK_STATUS(hshm_mpi_get(mpi, HSHM_GPTR_NULL, got, 8), HSHM_E_INVAL, "null");
         CHECK_STATUS(hshm_mpi_get(mpi, there, NULL, 8), HSHM_E_INVAL, "NULL");
         CHECK_STATUS(hshm_mpi_rget(mpi, there, got, 8, NULL), HSHM_E_INVAL, "NULL");
-        CHECK_OK(hshm_mpi_rput(mpi, tables, sent, 100000, &request));
+        CHECK_OK(hshm_mpi_rput(mpi, gap, sent, 100000, &request));
         CHECK_STATUS(hshm_mpi_wait(mpi, &request), HSHM_E_INVAL, NULL);
         CHECK(request == NULL);
         CHECK_OK(hshm_mpi_free(mpi, there));
@@ -324,9 +387,7 @@ own_failures_stay(void)
     hshm_mpi *mpi = open_for_moves(HSHM_MPI_MESSAGES);
     (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
     if (hshm_mpi_leader(mpi, hshm_mpi_node(mpi)) != rank || hshm_mpi_node(mpi) != 0) {
-        hshm_gptr nowhere = hshm_mpi_header(mpi, 0);
-        nowhere.off = 64;
-        CHECK_STATUS(hshm_mpi_get(mpi, nowhere, got, 8), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_get(mpi, between(mpi, 0), got, 8), HSHM_E_INVAL, NULL);
         (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
     }
     CHECK_OK(hshm_mpi_fence(mpi));
@@ -417,6 +478,8 @@ a_leader_that_calls(void)
 const struct mpi_case move_cases[] = {
     { "sizes_by_messages", sizes_by_messages },
     { "sizes_by_window", sizes_by_window },
+    { "tables_by_messages", tables_by_messages },
+    { "tables_by_window", tables_by_window },
     { "window_refused", window_refused },
     { "vectors_by_messages", vectors_by_messages },
     { "vectors_by_window", vectors_by_window },
