@@ -2,7 +2,8 @@
  * nodes.c - who shares memory with whom.
  *
  * MPI's idea of a node is a machine; ours is one /dev/shm (or one disk, for files).  Two containers of a machine have two.
- * So MPI's nodes are split again, by what their ranks see: the boot of the kernel and the device number of the file system,
+ * So MPI's nodes are split again (and never joined: ranks that share memory, but have host names of their own, are two
+ * nodes), by what their ranks see: the boot of the kernel and the device number of the file system,
  * which no two file systems of one kernel share, and the caller's group.  That the memory is the same is proved in the end by
  * the uuid that an attacher finds in the region (heap.c).
  *

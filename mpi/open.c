@@ -5,10 +5,11 @@
  *     0 a communicator      Comm_dup                                        -
  *     1 one plan            Bcast, Allreduce                                options, versions, memory
  *     2 nodes               Comm_split_type, Allgather of a machine,        (MPI)
- *                           Comm_split x 2
+ *                           Comm_split, Comm_free, Comm_split
  *     3 the heap            Bcast in the node, Allreduce                    memory, permission, names
  *     4 all nodes' heaps    Allgather of leaders, Bcast in the node         -
- *     5 the engine          (Win_create), Allreduce                         memory, threads, windows
+ *     5 the engine          (Win_create), Allreduce; after a failure        memory, threads, windows
+ *                           (with windows) one more
  *
  * No more, whatever the number of ranks.  Each Allreduce is an agreement: after it all go on, or all undo.
  */
@@ -98,7 +99,10 @@ start_engine(hshm_mpi *mpi)
         status = owner_start(mpi);
     if (status == HSHM_OK)
         status = helper_start(mpi);
-    return hshm_mpi_agree(mpi->world, status);
+    status = hshm_mpi_agree(mpi->world, status);
+    if (status != HSHM_OK)
+        window_abandon(mpi);
+    return status;
 }
 
 /* Phases 1 to 5 on a handle with a communicator. */

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "window.h"
-
 enum { WATCHED_MAX = PLACES + OPS_MAX };
 
 /* Local.  What MPI is asked about: the named places, and from there on ops; request[] and op[] belong together. */
@@ -74,7 +72,7 @@ op_take(hshm_mpi *mpi, uint32_t node, hshm_status *ret_status)
     op->arrived = 0;
     op->direct = NULL;
     op->bytes = 0;
-    op->by_window = op->put = false;
+    op->by_window = false;
     op->first = op->last = 0;
     op->sent[0] = op->sent[1] = MPI_REQUEST_NULL;
     return op;
@@ -262,7 +260,5 @@ op_result(hshm_mpi *mpi, struct op *op)
      */
     for (int i = 0; i < 2 && status == HSHM_OK; i++)
         status = mpi_check(MPI_Wait(&op->sent[i], MPI_STATUS_IGNORE), "MPI_Wait");
-    if (status == HSHM_OK && op->by_window)
-        return window_complete(mpi, op);
-    return status == HSHM_OK ? judge(mpi, op, op->arrived) : status;
+    return status == HSHM_OK && !op->by_window ? judge(mpi, op, op->arrived) : status;
 }

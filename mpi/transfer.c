@@ -183,6 +183,8 @@ take_in(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
         const hshm_status status = op_result(mpi, op);
         if (status != HSHM_OK)
             fail_transfer(t, status, &kept);
+        else if (op->by_window)
+            t->unflushed = t->unflushed || !t->get;
         else if (t->get)
             unpack(t, op);
         t->ops[i] = t->ops[--t->under_way];
@@ -196,6 +198,25 @@ is_done(const struct hshm_mpi_transfer *t)
     return t->at == t->count && t->under_way == 0;
 }
 
+/* All is put, as far as this side goes: see that it is there.  Once a transfer, for it may wait. */
+static void
+flush_puts(hshm_mpi *mpi, struct hshm_mpi_transfer *t)
+{
+    struct kept_error kept;
+    error_keep(&kept);
+    uint32_t flushed = mpi->node;
+    t->unflushed = false;
+    for (size_t i = 0; i < t->count; i++) {
+        const uint32_t node = t->pieces[i].remote.node;
+        if (t->pieces[i].size == 0 || node == flushed || node == mpi->node)
+            continue;
+        const hshm_status status = window_flush(mpi, node);
+        if (status != HSHM_OK)
+            fail_transfer(t, status, &kept);
+        flushed = node;
+    }
+}
+
 static void
 step(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
 {
@@ -203,6 +224,8 @@ step(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
         take_in(mpi, t, ret_busy);
     if (t->at < t->count)
         send_more(mpi, t, ret_busy);
+    if (t->unflushed && is_done(t))
+        flush_puts(mpi, t);
 }
 
 hshm_status
@@ -321,6 +344,7 @@ move(hshm_mpi *mpi, const char *call, bool get, const hshm_mpi_piece *pieces, si
     t.count = count;
     t.at = t.done = 0;
     t.under_way = 0;
+    t.unflushed = false;
     t.status = HSHM_OK;
     bool done = false;
     return finish(mpi, &t, &done);

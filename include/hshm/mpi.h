@@ -16,8 +16,9 @@
  *     ...
  *     hshm_mpi_close(&mpi);                                               // collective
  *
- * A node is a set of ranks that see the same /dev/shm (and gave the same options.group): two containers of one machine are
- * two nodes.  Nodes are numbered from 0, in the order of their lowest ranks; that rank is the node's leader, creates its
+ * A node is a set of ranks of one host, as MPI sees it, that see the same /dev/shm (and gave the same options.group): two
+ * containers of one machine are two nodes, also with one /dev/shm if they have host names of their own (MPI takes them for
+ * two hosts then).  Nodes are numbered from 0, in the order of their lowest ranks; that rank is the node's leader, creates its
  * heap, and does for other nodes what only the owner of a heap can do: allocate, free, atomic operations, and with
  * HSHM_MPI_MESSAGES moving the bytes, too.
  *
@@ -73,8 +74,10 @@ typedef struct hshm_gptr {
 
 /** What open does with heaps of that name that are there already. */
 typedef enum hshm_mpi_reuse {
-    HSHM_MPI_NEW = 0,          /**< the name must be free on each node, else HSHM_E_EXISTS                       */
-    HSHM_MPI_REPLACE_DEAD = 1, /**< a leftover that nobody lives in is replaced; else HSHM_E_BUSY                */
+    HSHM_MPI_NEW = 0, /**< the name must be free on each node, else HSHM_E_EXISTS                       */
+    HSHM_MPI_REPLACE_DEAD =
+        1,               /**< a leftover that nobody lives in is replaced; else HSHM_E_BUSY.  Gone is gone, also if
+                                    open then fails on another node                                              */
     HSHM_MPI_RECOVER = 2 /**< a heap that nobody lives in is recovered and used, its blocks included; where there is
                                     none, one is created; where somebody lives in it: HSHM_E_BUSY                 */
 } hshm_mpi_reuse;
@@ -93,7 +96,8 @@ typedef enum hshm_mpi_engine {
     HSHM_MPI_MESSAGES = 0, /**< messages to the leader, which MPI moves straight between heap and buffer            */
     HSHM_MPI_WINDOW = 1    /**< an MPI window over each heap, MPI_Rget and MPI_Rput: on networks that reach into another
                                 node's memory the leader has no part in it.  A window cannot grow, and some networks
-                                pin all of it                                                                     */
+                                pin all of it.  On others a put ends when MPI in the leader has taken part, and
+                                until then the rank that puts, a leader too, serves nobody                        */
 } hshm_mpi_engine;
 
 /**
@@ -148,7 +152,8 @@ typedef struct hshm_mpi_options {
  * where a member says "may differ".
  *
  * Either all ranks succeed, or all fail, with the same status and the sentence of a rank that failed ("rank 5 on h3: ..."),
- * and nothing is left on any node.  The number of MPI collectives in it does not depend on the number of ranks.  The
+ * and nothing of what it made is left on any node.  (A window that MPI could make on some ranks only cannot be freed before
+ * MPI_Finalize().)  The number of MPI collectives in it does not depend on the number of ranks.  The
  * communicator is only duplicated, and may be freed afterwards.
  *
  * Several may be open at a time, also over the same ranks; each is a heap of its own on every node.
@@ -278,7 +283,7 @@ HSHM_API hshm_status hshm_mpi_free(hshm_mpi *mpi, hshm_gptr pointer);
  * @return HSHM_OK, or:
  *         HSHM_E_INVAL     no such node, a range outside the heap, a NULL buffer, or the null pointer
  *         HSHM_E_NOTFOUND  the pointer's heap is gone: another generation is there now
- *         HSHM_E_PERM      this rank, or the leader there, may not write
+ *         HSHM_E_PERM      the range is on this node, to which this rank is attached read-only (a leader never is)
  *         HSHM_E_NOSPC     no memory for the request
  *         HSHM_E_SYSTEM    MPI failed
  */
