@@ -145,7 +145,7 @@ hshm_mpi_open(MPI_Comm comm, const hshm_mpi_options *options, hshm_mpi **ret_mpi
     handle->window = MPI_WIN_NULL;
     (void)MPI_Comm_rank(world, &handle->rank);
     status = set_up(handle, options, status);
-    if (status == HSHM_OK) {
+    if (status == HSHM_OK && ret_mpi != NULL) { /* the second is agreed upon in the first */
         *ret_mpi = mpi;
         return HSHM_OK;
     }

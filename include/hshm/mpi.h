@@ -72,12 +72,13 @@ typedef struct hshm_gptr {
 #endif
 /* clang-format on */
 
-/** What open does with heaps of that name that are there already. */
+/**
+ * What open does with heaps of that name that are there already.  What was replaced on one node is gone, also if open then
+ * fails on another; what could not be recovered stays.
+ */
 typedef enum hshm_mpi_reuse {
-    HSHM_MPI_NEW = 0, /**< the name must be free on each node, else HSHM_E_EXISTS                       */
-    HSHM_MPI_REPLACE_DEAD =
-        1,               /**< a leftover that nobody lives in is replaced; else HSHM_E_BUSY.  Gone is gone, also if
-                                    open then fails on another node                                              */
+    HSHM_MPI_NEW = 0,          /**< the name must be free on each node, else HSHM_E_EXISTS                       */
+    HSHM_MPI_REPLACE_DEAD = 1, /**< a leftover that nobody lives in is replaced; else HSHM_E_BUSY                */
     HSHM_MPI_RECOVER = 2 /**< a heap that nobody lives in is recovered and used, its blocks included; where there is
                                     none, one is created; where somebody lives in it: HSHM_E_BUSY                 */
 } hshm_mpi_reuse;
