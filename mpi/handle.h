@@ -13,9 +13,10 @@
  * Rule of open and close: no return between two collectives.  What fails is remembered in the handle, the steps that are
  * left do nothing, and the next agreement tells everyone.  (But if MPI itself fails: then nothing is promised any more.)
  *
- * Locking: `lock` guards everything from `ops` on, and every MPI call on these communicators between open and close.  No
- * call that waits is made under it, so whoever holds it lets go within microseconds (or as long as a copy of at most
- * INLINE_MAX bytes, an allocation, or a call to MPI that does not wait takes).
+ * Locking: `lock` guards everything from `ops` on, and every MPI call on these communicators between open and close.  With
+ * messages no call that waits for another rank is made under it, so whoever holds it lets go within microseconds (or as long
+ * as a copy of at most INLINE_MAX bytes, one of a piece on this node, an allocation, or a call to MPI that does not wait takes).
+ * With a window, MPI_Win_flush() at the end of each put waits under it (window.h).
  */
 #ifndef HSHM_MPI_HANDLE_H
 #define HSHM_MPI_HANDLE_H
@@ -44,6 +45,7 @@ struct node {
     uint32_t generation; /* of its heap: from its uuid, never 0    */
     uint64_t size;       /* of its region                          */
     uint64_t header_off; /* custom header; 0 = none                */
+    uint64_t first_off;  /* before it are tables; 0 = unknown      */
 };
 
 enum {

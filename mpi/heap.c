@@ -186,7 +186,8 @@ attach_by_ticket(hshm_mpi *mpi, const struct ticket *ticket)
         return attach(mpi, mpi->name, NULL, true);
     char path[64];
     (void)snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)ticket->pid, (int)ticket->fd);
-    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    /* Whatever stands there if the leader has died meanwhile: open neither waits for it nor takes a terminal. */
+    const int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return mpi_fail(
             HSHM_E_PERM,

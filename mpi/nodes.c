@@ -2,7 +2,8 @@
  * nodes.c - who shares memory with whom.
  *
  * MPI's idea of a node is a machine; ours is one /dev/shm (or one disk, for files).  Two containers of a machine have two.
- * So MPI's nodes are split again, by what their ranks see: the boot of the kernel and the device number of the file system,
+ * So MPI's nodes are split again (and never joined: ranks that share memory, but have host names of their own, are two
+ * nodes), by what their ranks see: the boot of the kernel and the device number of the file system,
  * which no two file systems of one kernel share, and the caller's group.  That the memory is the same is proved in the end by
  * the uuid that an attacher finds in the region (heap.c).
  *
@@ -156,6 +157,40 @@ generation_of(const uint8_t uuid[16])
     return generation != 0 ? generation : 1;
 }
 
+static bool
+is_for_users(hshm_mpi *mpi, hshm_off off)
+{
+    void *addr = NULL;
+    return hshm_resolve(mpi->manager, (hshm_shm_ptr){ mpi->allocator_id, off }, &addr) == HSHM_OK;
+}
+
+/*
+ * Where the tables end: at the custom header, or else where data begin, which nobody tells but by answering for one offset.
+ * Data are one range, that ends at the region's end or a little before.  0 if it cannot be found out.
+ */
+static hshm_off
+first_off(hshm_mpi *mpi, hshm_off header_off, uint64_t size)
+{
+    if (header_off != HSHM_OFF_NULL)
+        return header_off;
+    struct kept_error kept; /* questions that are answered with no are not the caller's failures */
+    error_keep(&kept);
+    uint64_t step = 1;
+    while (step < size && !is_for_users(mpi, size - step))
+        step *= 2;
+    hshm_off before = 0; /* the region's own header */
+    hshm_off found = step < size ? size - step : 0;
+    while (found > before + 1) {
+        const hshm_off middle = before + (found - before) / 2;
+        if (is_for_users(mpi, middle))
+            found = middle;
+        else
+            before = middle;
+    }
+    error_restore(&kept);
+    return found;
+}
+
 static struct node
 describe_node(hshm_mpi *mpi)
 {
@@ -167,6 +202,7 @@ describe_node(hshm_mpi *mpi)
     node.generation = generation_of(info.uuid);
     node.size = info.size;
     node.header_off = hshm_to_off(mpi->heap, hshm_allocator_custom_header(mpi->heap, NULL));
+    node.first_off = first_off(mpi, node.header_off, info.size);
     return node;
 }
 

@@ -5,10 +5,11 @@
  *     0 a communicator      Comm_dup                                        -
  *     1 one plan            Bcast, Allreduce                                options, versions, memory
  *     2 nodes               Comm_split_type, Allgather of a machine,        (MPI)
- *                           Comm_split x 2
+ *                           Comm_split, Comm_free, Comm_split
  *     3 the heap            Bcast in the node, Allreduce                    memory, permission, names
  *     4 all nodes' heaps    Allgather of leaders, Bcast in the node         -
- *     5 the engine          (Win_create), Allreduce                         memory, threads, windows
+ *     5 the engine          (Win_create), Allreduce; after a failure        memory, threads, windows
+ *                           (with windows) one more
  *
  * No more, whatever the number of ranks.  Each Allreduce is an agreement: after it all go on, or all undo.
  */
@@ -53,7 +54,7 @@ free_handle(hshm_mpi *mpi)
 
 /* What can be told before there is a communicator to agree on. */
 static hshm_status
-check_call(MPI_Comm comm, hshm_mpi **ret_mpi)
+check_call(MPI_Comm comm)
 {
     int initialized = 0;
     int finalized = 0;
@@ -63,9 +64,8 @@ check_call(MPI_Comm comm, hshm_mpi **ret_mpi)
     if (!initialized || finalized)
         return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: MPI is %s",
                         finalized ? "finalized" : "not initialized; call MPI_Init()");
-    if (ret_mpi == NULL || comm == MPI_COMM_NULL)
-        return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: %s",
-                        ret_mpi == NULL ? "ret_mpi is NULL" : "comm is MPI_COMM_NULL");
+    if (comm == MPI_COMM_NULL)
+        return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: comm is MPI_COMM_NULL");
     (void)MPI_Comm_test_inter(comm, &inter);
     if (inter)
         return mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: comm is an intercommunicator; merge it (MPI_Intercomm_merge)");
@@ -99,7 +99,10 @@ start_engine(hshm_mpi *mpi)
         status = owner_start(mpi);
     if (status == HSHM_OK)
         status = helper_start(mpi);
-    return hshm_mpi_agree(mpi->world, status);
+    status = hshm_mpi_agree(mpi->world, status);
+    if (status != HSHM_OK)
+        window_abandon(mpi);
+    return status;
 }
 
 /* Phases 1 to 5 on a handle with a communicator. */
@@ -121,7 +124,7 @@ set_up(hshm_mpi *mpi, const hshm_mpi_options *options, hshm_status status)
 hshm_status
 hshm_mpi_open(MPI_Comm comm, const hshm_mpi_options *options, hshm_mpi **ret_mpi)
 {
-    hshm_status status = check_call(comm, ret_mpi);
+    hshm_status status = check_call(comm);
     if (status != HSHM_OK)
         return status;
     MPI_Comm world = MPI_COMM_NULL;
@@ -134,13 +137,15 @@ hshm_mpi_open(MPI_Comm comm, const hshm_mpi_options *options, hshm_mpi **ret_mpi
     hshm_mpi *mpi = calloc(1, sizeof *mpi);
     if (mpi == NULL)
         status = mpi_fail(HSHM_E_NOSPC, "no memory for a handle of hshm_mpi");
+    else if (ret_mpi == NULL)
+        status = mpi_fail(HSHM_E_INVAL, "hshm_mpi_open: ret_mpi is NULL");
     hshm_mpi *handle = mpi != NULL ? mpi : &spare;
     handle->world = world;
     handle->node_comm = handle->leaders = MPI_COMM_NULL;
     handle->window = MPI_WIN_NULL;
     (void)MPI_Comm_rank(world, &handle->rank);
     status = set_up(handle, options, status);
-    if (status == HSHM_OK) {
+    if (status == HSHM_OK && ret_mpi != NULL) { /* the second is agreed upon in the first */
         *ret_mpi = mpi;
         return HSHM_OK;
     }

@@ -6,14 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "window.h"
-
 enum { WATCHED_MAX = PLACES + OPS_MAX };
 
 /* Local.  What MPI is asked about: the named places, and from there on ops; request[] and op[] belong together. */
 struct op_table {
     struct op *made[OPS_MAX];
     unsigned count;
+    unsigned in_use; /* of these, taken and not given back */
     struct op *free;
     unsigned watched;
     MPI_Request request[WATCHED_MAX];
@@ -59,20 +58,21 @@ op_take(hshm_mpi *mpi, uint32_t node, hshm_status *ret_status)
         op = malloc(sizeof *op);
         if (op == NULL) {
             /* With others under way, one of theirs will do. */
-            if (table->watched == PLACES)
+            if (table->in_use == 0)
                 *ret_status = mpi_fail(HSHM_E_NOSPC, "no memory for a request to node %u", node);
             return NULL;
         }
         op->tag = TAG_OPS + (int)table->count;
         table->made[table->count++] = op;
     }
+    table->in_use++;
     op->node = node;
     op->over = false;
     op->status = HSHM_OK;
     op->arrived = 0;
     op->direct = NULL;
     op->bytes = 0;
-    op->by_window = op->put = false;
+    op->by_window = false;
     op->first = op->last = 0;
     op->sent[0] = op->sent[1] = MPI_REQUEST_NULL;
     return op;
@@ -91,6 +91,7 @@ op_give(hshm_mpi *mpi, struct op *op)
 {
     op->next_free = mpi->ops->free;
     mpi->ops->free = op;
+    mpi->ops->in_use--;
 }
 
 void
@@ -253,10 +254,11 @@ op_result(hshm_mpi *mpi, struct op *op)
     hshm_status status = op->status;
     if (status != HSHM_OK)
         return mpi_fail(status, "node %u's answer was not received: MPI failed", op->node);
-    /* Whoever answered has received it all, so this does not wait. */
+    /*
+     * Whoever answered has received the request, and, if it did not fail, the bytes: so MPI need not wait for anybody, only
+     * note it.  (Bytes that were refused are received, too, or, where there is no memory for them, cut off.)
+     */
     for (int i = 0; i < 2 && status == HSHM_OK; i++)
         status = mpi_check(MPI_Wait(&op->sent[i], MPI_STATUS_IGNORE), "MPI_Wait");
-    if (status == HSHM_OK && op->by_window)
-        return window_complete(mpi, op);
-    return status == HSHM_OK ? judge(mpi, op, op->arrived) : status;
+    return status == HSHM_OK && !op->by_window ? judge(mpi, op, op->arrived) : status;
 }

@@ -23,7 +23,6 @@ struct op {
     void *direct;       /* GET_DIRECT: where the bytes come to, without an answer's head if all is well     */
     size_t bytes;       /* and how many                                                                     */
     bool by_window;     /* no answer: its request is MPI_Rget's or MPI_Rput's                               */
-    bool put;           /* and which of both                                                                */
     size_t first, last; /* the caller's pieces that travel packed in it: [first, last)                      */
     struct wire_request_message request;
     struct wire_answer_message answer;

@@ -2,7 +2,10 @@
  * owner.c - the leader of a node does for other nodes what only it can do.
  *
  * Receives for requests are posted in a ring.  MPI fills them in the order in which they were posted, and requests are short
- * enough to travel at once, so looking at the oldest one is enough: it is part of the one look at MPI that all share (ops.h).
+ * enough (EAGER_MAX) to be sent at once with what MPI is configured to by default: none waits for its sender's next call to MPI.
+ * So looking at the oldest one is enough: it is part of the one look at MPI that all share (ops.h).  Where a shorter limit was
+ * configured (btl_vader_eager_limit, say), a long request of a rank that then computes delays those behind it until that
+ * rank calls MPI again.
  *
  * What cannot be finished at once is a duty: bytes that still arrive (PUT_DIRECT), answers that are still being sent.  The
  * number of duties is bounded by what ranks may have under way, and by memory: without memory for one more, requests
@@ -272,16 +275,21 @@ serve_request(hshm_mpi *mpi, const struct wire_request_message *request, int byt
 static hshm_status
 post(hshm_mpi *mpi, struct posted *posted)
 {
-    return mpi_check(MPI_Irecv(&posted->message, (int)sizeof posted->message, MPI_BYTE, MPI_ANY_SOURCE, TAG_REQUEST,
-                               mpi->world, &posted->request),
-                     "MPI_Irecv");
+    const hshm_status status = mpi_check(MPI_Irecv(&posted->message, (int)sizeof posted->message, MPI_BYTE,
+                                                   MPI_ANY_SOURCE, TAG_REQUEST, mpi->world, &posted->request),
+                                         "MPI_Irecv");
+    if (status != HSHM_OK)
+        posted->request = MPI_REQUEST_NULL;
+    return status;
 }
 
-/* The next of the ring is the oldest now. */
+/* The next of the ring is the oldest now.  Its handle stands in one place at a time, for MPI changes it when it is over. */
 static void
 watch_oldest(hshm_mpi *mpi)
 {
-    place_watch(mpi, PLACE_POSTED, mpi->posted[mpi->next_posted].request);
+    struct posted *oldest = &mpi->posted[mpi->next_posted];
+    place_watch(mpi, PLACE_POSTED, oldest->request);
+    oldest->request = MPI_REQUEST_NULL;
 }
 
 /* A request is there, as the last look found.  *ret_busy is set if so. */
@@ -403,8 +411,10 @@ void
 owner_stop(hshm_mpi *mpi)
 {
     for (unsigned i = 0; mpi->posted != NULL && i < REQUESTS_POSTED; i++) {
-        if (i == mpi->next_posted && *place_request(mpi, PLACE_POSTED) != MPI_REQUEST_NULL)
+        if (i == mpi->next_posted && *place_request(mpi, PLACE_POSTED) != MPI_REQUEST_NULL) {
             mpi->posted[i].request = *place_request(mpi, PLACE_POSTED);
+            *place_request(mpi, PLACE_POSTED) = MPI_REQUEST_NULL;
+        }
         if (mpi->posted[i].request == MPI_REQUEST_NULL)
             continue;
         (void)MPI_Cancel(&mpi->posted[i].request);

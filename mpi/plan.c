@@ -7,6 +7,7 @@
 #include <hshm/version.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,30 @@ check_values(const hshm_mpi_options *o)
     return HSHM_OK;
 }
 
+/* Options of other headers, of which each rank reads members (a follower never passes them on).  As hshm itself asks. */
+static hshm_status
+check_structs(const hshm_mpi_options *o)
+{
+    const struct {
+        const char *what;
+        const size_t *struct_size;
+        size_t oldest;
+    } all[] = {
+        { "backend", o->backend != NULL ? &o->backend->struct_size : NULL, offsetof(hshm_backend_options, nameless) },
+        { "allocator_options", o->allocator_options != NULL ? &o->allocator_options->struct_size : NULL,
+          sizeof(hshm_allocator_options) },
+        { "attach", o->attach != NULL ? &o->attach->struct_size : NULL, offsetof(hshm_attach_options, fd) },
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (all[i].struct_size != NULL && *all[i].struct_size < all[i].oldest)
+            return mpi_fail(
+                HSHM_E_INVAL,
+                "hshm_mpi_options.%s->struct_size is %zu, at least %zu expected; start from its _INIT macro",
+                all[i].what, *all[i].struct_size, all[i].oldest);
+    }
+    return HSHM_OK;
+}
+
 /* What a heap is called: the user's name, or a label for messages. */
 static hshm_status
 make_name(hshm_mpi *mpi)
@@ -91,6 +116,8 @@ plan_options(hshm_mpi *mpi, const hshm_mpi_options *options)
     o->backend_kind = o->backend_kind != 0 ? o->backend_kind : HSHM_BACKEND_POSIX_SHM_MMAP;
     hshm_status status = check_kinds(o);
     if (status == HSHM_OK)
+        status = check_structs(o);
+    if (status == HSHM_OK)
         status = check_values(o);
     if (status == HSHM_OK)
         status = make_name(mpi);
@@ -123,6 +150,8 @@ enum plan_word {
     PLAN_SLOTS,
     PLAN_MIN_BLOCK,
     PLAN_LIFETIME,
+    PLAN_BACKEND_ID,
+    PLAN_ALLOCATOR_ID,
     PLAN_WORDS,
     PLAN_JOB = PLAN_WORDS, /* rank 0's alone, and taken over by the others */
     PLAN_SENT
@@ -152,14 +181,18 @@ static const struct {
     [PLAN_SLOTS] = { "options.backend->slots", HSHM_E_INVAL },
     [PLAN_MIN_BLOCK] = { "options.allocator_options->min_block", HSHM_E_INVAL },
     [PLAN_LIFETIME] = { "options.allocator_options->lifetime", HSHM_E_INVAL },
+    [PLAN_BACKEND_ID] = { "options.backend_id", HSHM_E_INVAL },
+    [PLAN_ALLOCATOR_ID] = { "options.allocator_id (major * 2^32 + minor)", HSHM_E_INVAL },
 };
 
-/* FNV-1a: differs for names that differ, but for one case in 2^64. */
+/* FNV-1a: differs for names that differ, but for one case in 2^64; none at all is 0. */
 static uint64_t
 hash_text(const char *text)
 {
+    if (text == NULL)
+        return 0;
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (; text != NULL && *text != '\0'; text++)
+    for (; *text != '\0'; text++)
         hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
     return hash;
 }
@@ -205,6 +238,8 @@ write_plan(const hshm_mpi *mpi, uint64_t plan[PLAN_SENT])
     plan[PLAN_SLOTS] = backend->slots;
     plan[PLAN_MIN_BLOCK] = allocator->min_block;
     plan[PLAN_LIFETIME] = allocator->lifetime;
+    plan[PLAN_BACKEND_ID] = o->backend_id;
+    plan[PLAN_ALLOCATOR_ID] = (uint64_t)o->allocator_id.major << 32 | o->allocator_id.minor;
     plan[PLAN_JOB] = random_word();
 }
 

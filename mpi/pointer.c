@@ -59,6 +59,9 @@ pointer_check_remote(const hshm_mpi *mpi, hshm_gptr pointer, uint64_t size)
         return mpi_fail(HSHM_E_INVAL,
                         "bytes %" PRIu64 " to %" PRIu64 " do not lie in node %u's heap of %" PRIu64 " bytes",
                         pointer.off, pointer.off + size, pointer.node, node->size);
+    if (pointer.off < node->first_off)
+        return mpi_fail(HSHM_E_INVAL, "offset %" PRIu64 " of node %u's heap lies in its tables, which end at %" PRIu64,
+                        pointer.off, pointer.node, node->first_off);
     return HSHM_OK;
 }
 

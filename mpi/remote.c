@@ -53,8 +53,8 @@ ask(hshm_mpi *mpi, hshm_gptr at, struct wire_request wanted, uint64_t *ret_value
         status = exchange(mpi, op);
         if (status == HSHM_OK && ret_value != NULL)
             *ret_value = op->answer.head.value;
-        /* After MPI's own failures an answer may still come into it. */
-        if (status != HSHM_E_SYSTEM)
+        /* After MPI's own failures (an owner's may be called HSHM_E_SYSTEM, too) an answer may still come into it. */
+        if (op->over && op->status == HSHM_OK)
             op_give(mpi, op);
     }
     (void)pthread_mutex_unlock(&mpi->lock);

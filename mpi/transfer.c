@@ -45,19 +45,21 @@ copy_here(hshm_mpi *mpi, bool get, const hshm_mpi_piece *piece)
     return HSHM_OK;
 }
 
-/* From transfer->at on, as many pieces as may share an exchange. */
+/* From transfer->at on, as many pieces as may share an exchange.  Empty ones have no address, and travel nowhere. */
 static size_t
 count_packed(const hshm_mpi *mpi, const struct hshm_mpi_transfer *t)
 {
     const uint32_t node = t->pieces[t->at].remote.node;
     size_t room = INLINE_MAX;
     size_t last = t->at;
-    while (last < t->count && t->pieces[last].remote.node == node && travels_packed(mpi, &t->pieces[last])) {
-        const size_t needed = sizeof(struct wire_piece) + t->pieces[last].size;
-        if (needed > room)
+    for (; last < t->count; last++) {
+        const hshm_mpi_piece *piece = &t->pieces[last];
+        if (piece->size == 0)
+            continue;
+        const size_t needed = sizeof(struct wire_piece) + piece->size;
+        if (piece->remote.node != node || !travels_packed(mpi, piece) || needed > room)
             break;
         room -= needed;
-        last++;
     }
     return last;
 }
@@ -68,13 +70,18 @@ send_packed(hshm_mpi *mpi, struct hshm_mpi_transfer *t, struct op *op)
     op->first = t->at;
     op->last = count_packed(mpi, t);
     op_prepare(mpi, op, t->get ? WIRE_GET_PACKED : WIRE_PUT_PACKED, 0, 0);
-    op->request.head.pieces = (uint32_t)(op->last - op->first);
     unsigned char *at = op->request.data;
-    for (size_t i = op->first; i < op->last; i++, at += sizeof(struct wire_piece)) {
+    for (size_t i = op->first; i < op->last; i++) {
+        if (t->pieces[i].size == 0)
+            continue;
         const struct wire_piece piece = { t->pieces[i].remote.off, t->pieces[i].size };
         memcpy(at, &piece, sizeof piece);
+        at += sizeof piece;
+        op->request.head.pieces++;
     }
     for (size_t i = op->first; i < op->last && !t->get; i++) {
+        if (t->pieces[i].size == 0) /* its buffer may be NULL */
+            continue;
         memcpy(at, t->pieces[i].local, t->pieces[i].size);
         at += t->pieces[i].size;
     }
@@ -153,6 +160,8 @@ unpack(const struct hshm_mpi_transfer *t, const struct op *op)
 {
     const unsigned char *at = op->answer.data;
     for (size_t i = op->first; i < op->last; i++) {
+        if (t->pieces[i].size == 0)
+            continue;
         memcpy(t->pieces[i].local, at, t->pieces[i].size);
         at += t->pieces[i].size;
     }
@@ -174,6 +183,8 @@ take_in(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
         const hshm_status status = op_result(mpi, op);
         if (status != HSHM_OK)
             fail_transfer(t, status, &kept);
+        else if (op->by_window)
+            t->unflushed = t->unflushed || !t->get;
         else if (t->get)
             unpack(t, op);
         t->ops[i] = t->ops[--t->under_way];
@@ -187,6 +198,25 @@ is_done(const struct hshm_mpi_transfer *t)
     return t->at == t->count && t->under_way == 0;
 }
 
+/* All is put, as far as this side goes: see that it is there.  Once a transfer, for it may wait. */
+static void
+flush_puts(hshm_mpi *mpi, struct hshm_mpi_transfer *t)
+{
+    struct kept_error kept;
+    error_keep(&kept);
+    uint32_t flushed = mpi->node;
+    t->unflushed = false;
+    for (size_t i = 0; i < t->count; i++) {
+        const uint32_t node = t->pieces[i].remote.node;
+        if (t->pieces[i].size == 0 || node == flushed || node == mpi->node)
+            continue;
+        const hshm_status status = window_flush(mpi, node);
+        if (status != HSHM_OK)
+            fail_transfer(t, status, &kept);
+        flushed = node;
+    }
+}
+
 static void
 step(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
 {
@@ -194,6 +224,8 @@ step(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_busy)
         take_in(mpi, t, ret_busy);
     if (t->at < t->count)
         send_more(mpi, t, ret_busy);
+    if (t->unflushed && is_done(t))
+        flush_puts(mpi, t);
 }
 
 hshm_status
@@ -275,9 +307,9 @@ result_of(const struct hshm_mpi_transfer *t)
     return t->status == HSHM_OK ? HSHM_OK : hshm_set_last_error(t->status, t->sentence);
 }
 
-/* Go on with everything until this transfer is done. */
+/* Go on with everything until this transfer is done.  *ret_done false: it is not, and never will be, for MPI failed. */
 static hshm_status
-finish(hshm_mpi *mpi, struct hshm_mpi_transfer *t)
+finish(hshm_mpi *mpi, struct hshm_mpi_transfer *t, bool *ret_done)
 {
     unsigned looks = 0;
     for (;;) {
@@ -289,6 +321,7 @@ finish(hshm_mpi *mpi, struct hshm_mpi_transfer *t)
         /* Whoever waits serves; but what is there need not wait for that. */
         const hshm_status status = done ? HSHM_OK : engine_step(mpi, &busy);
         (void)pthread_mutex_unlock(&mpi->lock);
+        *ret_done = done;
         if (done)
             return result_of(t);
         if (status != HSHM_OK)
@@ -311,8 +344,10 @@ move(hshm_mpi *mpi, const char *call, bool get, const hshm_mpi_piece *pieces, si
     t.count = count;
     t.at = t.done = 0;
     t.under_way = 0;
+    t.unflushed = false;
     t.status = HSHM_OK;
-    return finish(mpi, &t);
+    bool done = false;
+    return finish(mpi, &t, &done);
 }
 
 static hshm_status
@@ -395,17 +430,22 @@ hshm_mpi_rputv(hshm_mpi *mpi, const hshm_mpi_piece *pieces, size_t count, hshm_m
     return begin(mpi, "hshm_mpi_rputv", false, pieces, count, ret_request);
 }
 
+static void
+forget_request(hshm_mpi *mpi, hshm_mpi_request *inout_request)
+{
+    (void)pthread_mutex_lock(&mpi->lock);
+    take_from_list(mpi, *inout_request);
+    (void)pthread_mutex_unlock(&mpi->lock);
+    free(*inout_request);
+    *inout_request = NULL;
+}
+
 /* The request is done: forget it, and tell how it ended. */
 static hshm_status
 end_request(hshm_mpi *mpi, hshm_mpi_request *inout_request)
 {
-    struct hshm_mpi_transfer *t = *inout_request;
-    (void)pthread_mutex_lock(&mpi->lock);
-    take_from_list(mpi, t);
-    (void)pthread_mutex_unlock(&mpi->lock);
-    const hshm_status status = result_of(t);
-    free(t);
-    *inout_request = NULL;
+    const hshm_status status = result_of(*inout_request);
+    forget_request(mpi, inout_request);
     return status;
 }
 
@@ -416,8 +456,11 @@ hshm_mpi_wait(hshm_mpi *mpi, hshm_mpi_request *inout_request)
         return mpi_fail(HSHM_E_INVAL, "hshm_mpi_wait: %s is NULL", mpi == NULL ? "mpi" : "inout_request");
     if (*inout_request == NULL)
         return HSHM_OK;
-    (void)finish(mpi, *inout_request);
-    return end_request(mpi, inout_request);
+    bool done = false;
+    const hshm_status status = finish(mpi, *inout_request, &done);
+    /* Where MPI failed its exchanges stay taken until the handle goes: an answer may still come into them. */
+    forget_request(mpi, inout_request);
+    return status;
 }
 
 hshm_status

@@ -17,6 +17,7 @@ struct hshm_mpi_transfer {
     size_t done; /* bytes of it that are sent         */
     struct op *ops[OPS_PER_TRANSFER];
     unsigned under_way;
+    bool unflushed;     /* puts by a window, of which only this side is done */
     hshm_status status; /* the first failure, and its sentence */
     char sentence[768];
 };

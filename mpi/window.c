@@ -25,7 +25,8 @@ cannot_make(int answer)
 hshm_status
 window_open(hshm_mpi *mpi)
 {
-    if (mpi->options.engine != HSHM_MPI_WINDOW)
+    /* On a single node nothing would go through it (and OpenMPI makes none over a single rank). */
+    if (mpi->options.engine != HSHM_MPI_WINDOW || mpi->node_count < 2)
         return HSHM_OK;
     const bool leads = mpi->node_rank == 0;
     MPI_Info info = MPI_INFO_NULL;
@@ -54,13 +55,30 @@ window_close(hshm_mpi *mpi)
     (void)MPI_Win_free(&mpi->window);
 }
 
+void
+window_abandon(hshm_mpi *mpi)
+{
+    if (mpi->options.engine != HSHM_MPI_WINDOW)
+        return;
+    struct kept_error kept;
+    error_keep(&kept);
+    int mine = mpi->window != MPI_WIN_NULL;
+    int all = 0;
+    (void)MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, mpi->world);
+    error_restore(&kept);
+    if (mine && !all) {
+        if (mpi->window_locked)
+            (void)MPI_Win_unlock_all(mpi->window);
+        mpi->window = MPI_WIN_NULL;
+    }
+}
+
 hshm_status
 window_move(hshm_mpi *mpi, struct op *op, bool get, hshm_off off, void *local, size_t size)
 {
     const int leader = mpi->nodes[op->node].leader;
     const int count = (int)size;
     op->by_window = true;
-    op->put = !get;
     MPI_Request request = MPI_REQUEST_NULL;
     const int answer =
         get ? MPI_Rget(local, count, MPI_BYTE, leader, (MPI_Aint)off, count, MPI_BYTE, mpi->window, &request)
@@ -73,7 +91,7 @@ window_move(hshm_mpi *mpi, struct op *op, bool get, hshm_off off, void *local, s
 
 /* MPI_Rput's request says no more than that the buffer may be used again. */
 hshm_status
-window_complete(hshm_mpi *mpi, const struct op *op)
+window_flush(hshm_mpi *mpi, uint32_t node)
 {
-    return op->put ? mpi_check(MPI_Win_flush(mpi->nodes[op->node].leader, mpi->window), "MPI_Win_flush") : HSHM_OK;
+    return mpi_check(MPI_Win_flush(mpi->nodes[node].leader, mpi->window), "MPI_Win_flush");
 }

@@ -10,10 +10,15 @@
 hshm_status window_open(hshm_mpi *mpi);
 /* Collective; harmless without one. */
 void window_close(hshm_mpi *mpi);
+/* Collective, after open failed: does every rank have one?  If not, nobody can free it, and it is left to MPI_Finalize(). */
+void window_abandon(hshm_mpi *mpi);
 
 /* Under the lock: begin to move bytes between a buffer and op->node's heap. */
 hshm_status window_move(hshm_mpi *mpi, struct op *op, bool get, hshm_off off, void *local, size_t size);
-/* What was begun is done on this side; see that it is on the other. */
-hshm_status window_complete(hshm_mpi *mpi, const struct op *op);
+/*
+ * Puts to a node are done on this side; see that they are on the other.  Under the lock.  This waits, where the network has no
+ * part of its own in it: until the node's leader calls MPI.
+ */
+hshm_status window_flush(hshm_mpi *mpi, uint32_t node);
 
 #endif

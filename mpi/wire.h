@@ -29,10 +29,12 @@
 /* Bytes that follow a request have a tag apart from answers': two leaders may be asking each other under the same number. */
 enum { TAG_REQUEST = 1, TAG_OPS = 16, TAG_BYTES = 16384 /* added to the answer's; MPI promises tags up to 32767 */ };
 
+/* OpenMPI's shared memory sends 4096 bytes at once, its own head of a message included. */
 enum {
-    INLINE_MAX = 4096, /* bytes behind a request or an answer: with them still a message that MPI sends at once */
-    PIECE_MAX = 4064,  /* bytes of a piece that travels packed: with its description they fit behind a request  */
-    SENTENCE_MAX = 512 /* of an owner's sentence                                                                 */
+    EAGER_MAX = 4024,      /* bytes of a message                                                           */
+    INLINE_MAX = 3968,     /* of these, behind a request or an answer                                      */
+    PIECE_MAX = 3968 - 16, /* of a piece that travels packed: with its description they fit behind a request */
+    SENTENCE_MAX = 512     /* of an owner's sentence                                                       */
 };
 
 enum wire_kind {
@@ -80,10 +82,12 @@ struct wire_request_message {
     struct wire_request head;
     unsigned char data[INLINE_MAX];
 };
+static_assert(sizeof(struct wire_request_message) <= EAGER_MAX, "else a sender who computes keeps others waiting");
 
 struct wire_answer_message {
     struct wire_answer head;
     unsigned char data[INLINE_MAX];
 };
+static_assert(sizeof(struct wire_answer_message) <= EAGER_MAX, "likewise");
 
 #endif

@@ -16,8 +16,9 @@
  *     ...
  *     hshm_mpi_close(&mpi);                                               // collective
  *
- * A node is a set of ranks that see the same /dev/shm (and gave the same options.group): two containers of one machine are
- * two nodes.  Nodes are numbered from 0, in the order of their lowest ranks; that rank is the node's leader, creates its
+ * A node is a set of ranks of one host, as MPI sees it, that see the same /dev/shm (and gave the same options.group): two
+ * containers of one machine are two nodes, also with one /dev/shm if they have host names of their own (MPI takes them for
+ * two hosts then).  Nodes are numbered from 0, in the order of their lowest ranks; that rank is the node's leader, creates its
  * heap, and does for other nodes what only the owner of a heap can do: allocate, free, atomic operations, and with
  * HSHM_MPI_MESSAGES moving the bytes, too.
  *
@@ -64,10 +65,17 @@ typedef struct hshm_gptr {
 } hshm_gptr;
 
 /* clang-format off */
+#ifdef __cplusplus
+#define HSHM_GPTR_NULL (hshm_gptr{ 0, 0, HSHM_OFF_NULL })
+#else
 #define HSHM_GPTR_NULL ((hshm_gptr){ 0, 0, HSHM_OFF_NULL })
+#endif
 /* clang-format on */
 
-/** What open does with heaps of that name that are there already. */
+/**
+ * What open does with heaps of that name that are there already.  What was replaced on one node is gone, also if open then
+ * fails on another; what could not be recovered stays.
+ */
 typedef enum hshm_mpi_reuse {
     HSHM_MPI_NEW = 0,          /**< the name must be free on each node, else HSHM_E_EXISTS                       */
     HSHM_MPI_REPLACE_DEAD = 1, /**< a leftover that nobody lives in is replaced; else HSHM_E_BUSY                */
@@ -89,7 +97,8 @@ typedef enum hshm_mpi_engine {
     HSHM_MPI_MESSAGES = 0, /**< messages to the leader, which MPI moves straight between heap and buffer            */
     HSHM_MPI_WINDOW = 1    /**< an MPI window over each heap, MPI_Rget and MPI_Rput: on networks that reach into another
                                 node's memory the leader has no part in it.  A window cannot grow, and some networks
-                                pin all of it                                                                     */
+                                pin all of it.  On others a put ends when MPI in the leader has taken part, and
+                                until then the rank that puts, a leader too, serves nobody                        */
 } hshm_mpi_engine;
 
 /**
@@ -134,7 +143,9 @@ typedef struct hshm_mpi_options {
 } hshm_mpi_options;
 
 /* clang-format off */
-#define HSHM_MPI_OPTIONS_INIT { .struct_size = sizeof(hshm_mpi_options), .allocator_id = { 1, 0 } }
+#define HSHM_MPI_OPTIONS_INIT \
+    { sizeof(hshm_mpi_options), 0, HSHM_ALLOCATOR_SCALABLE_PAGE, 0, NULL, NULL, NULL, HSHM_MPI_NEW, false, 0, \
+      HSHM_MPI_PROGRESS_AUTO, HSHM_MPI_MESSAGES, 0, HSHM_BACKEND_POSIX_SHM_MMAP, NULL, NULL, NULL, NULL, 0, { 1, 0 } }
 /* clang-format on */
 
 /**
@@ -142,7 +153,8 @@ typedef struct hshm_mpi_options {
  * where a member says "may differ".
  *
  * Either all ranks succeed, or all fail, with the same status and the sentence of a rank that failed ("rank 5 on h3: ..."),
- * and nothing is left on any node.  The number of MPI collectives in it does not depend on the number of ranks.  The
+ * and nothing of what it made is left on any node.  (A window that MPI could make on some ranks only cannot be freed before
+ * MPI_Finalize().)  The number of MPI collectives in it does not depend on the number of ranks.  The
  * communicator is only duplicated, and may be freed afterwards.
  *
  * Several may be open at a time, also over the same ranks; each is a heap of its own on every node.
@@ -150,8 +162,8 @@ typedef struct hshm_mpi_options {
  * @param comm     an intracommunicator
  * @param options  NULL = defaults
  * @return HSHM_OK, or what hshm_backend_create(), _attach(), hshm_allocator_create() or options.init answered on a rank, or
- *         HSHM_E_INVAL    comm is null or an intercommunicator, MPI is not initialized (these two on this rank alone); an
- *                         option is wrong, or not the same on each rank
+ *         HSHM_E_INVAL    comm is null or an intercommunicator, MPI is not initialized (these on this rank alone); ret_mpi is NULL,
+ *                         an option is wrong (struct_size of a struct it points to included), or not the same on each rank
  *         HSHM_E_VERSION  ranks run different versions of hshm
  *         HSHM_E_BUSY     reuse: somebody lives in the heap of that name
  *         HSHM_E_KIND     RECOVER: the heap of that name has another allocator, size or custom header
@@ -266,13 +278,13 @@ HSHM_API hshm_status hshm_mpi_free(hshm_mpi *mpi, hshm_gptr pointer);
  * A range must lie in the heap's data or custom header, not in the library's tables.  On this node it is a copy between
  * addresses.  A get that has returned has the bytes; a put that has returned (or whose request was waited for) has stored
  * them in the other node's memory, where its ranks see them once told so by any means of synchronization.  Neither is atomic.  Of a get
- * that failed the buffer's content is undefined; of a put that failed, nothing is stored by HSHM_MPI_MESSAGES of pieces of up to 4 KiB,
- * and of longer ones an unknown part.
+ * that failed the buffer's content is undefined; of a single put of up to 3952 bytes by HSHM_MPI_MESSAGES that
+ * failed nothing is stored; of a longer one, of a vector, and of a put by HSHM_MPI_WINDOW an unknown part.
  *
  * @return HSHM_OK, or:
  *         HSHM_E_INVAL     no such node, a range outside the heap, a NULL buffer, or the null pointer
  *         HSHM_E_NOTFOUND  the pointer's heap is gone: another generation is there now
- *         HSHM_E_PERM      this rank, or the leader there, may not write
+ *         HSHM_E_PERM      the range is on this node, to which this rank is attached read-only (a leader never is)
  *         HSHM_E_NOSPC     no memory for the request
  *         HSHM_E_SYSTEM    MPI failed
  */
@@ -311,12 +323,16 @@ HSHM_API hshm_status hshm_mpi_rgetv(hshm_mpi *mpi, const hshm_mpi_piece *pieces,
 HSHM_API hshm_status hshm_mpi_rputv(hshm_mpi *mpi, const hshm_mpi_piece *pieces, size_t count,
                                     hshm_mpi_request *ret_request);
 
-/** Wait for a transfer, and end its request.  @return how it ended; HSHM_OK for a NULL request */
+/**
+ * Wait for a transfer, and end its request.  @return how it ended; HSHM_OK for a NULL request; HSHM_E_SYSTEM: MPI failed, perhaps
+ * before the transfer was done (its buffers are MPI's then until MPI_Finalize())
+ */
 HSHM_API hshm_status hshm_mpi_wait(hshm_mpi *mpi, hshm_mpi_request *inout_request);
 
 /**
  * Look whether a transfer is done, and if so end its request.
- * @param ret_done  true: it is done, and the status is how it ended.  false: the status is HSHM_OK
+ * @param ret_done  true: it is done, and the status is how it ended.  false: the status is HSHM_OK, or HSHM_E_SYSTEM (MPI), and
+ *                  the request is still there
  */
 HSHM_API hshm_status hshm_mpi_test(hshm_mpi *mpi, hshm_mpi_request *inout_request, bool *ret_done);
 

@@ -1,7 +1,7 @@
 /*
  * calls.c - the library's calls to MPI, seen through MPI's profiling interface: counted, and ranks killed in them.
  *
- *     mpi_calls count          open and close on 1, 2, 4, ... ranks, with groups: always the same number of collectives
+ *     mpi_calls count [window]  open and close on 1, 2, 4, ... ranks, with groups: always the same number of collectives
  *     mpi_calls kill [NAME]    open, work, close; HSHM_TEST_KILL=rank:call makes a rank kill itself before that call to
  *                              MPI of the library's, counted from 1, and says nothing if there were not so many.  With
  *                              NAME the heap has that name, is kept, and recovered or created
@@ -53,6 +53,9 @@ WRAP(true, Allgather,
      (const void *in, int in_count, MPI_Datatype in_type, void *out, int out_count, MPI_Datatype out_type,
       MPI_Comm comm),
      (in, in_count, in_type, out, out_count, out_type, comm))
+WRAP(true, Win_create, (void *base, MPI_Aint size, int unit, MPI_Info info, MPI_Comm comm, MPI_Win *ret),
+     (base, size, unit, info, comm, ret))
+WRAP(true, Win_free, (MPI_Win * window), (window))
 WRAP(true, Barrier, (MPI_Comm comm), (comm))
 WRAP(true, Ibarrier, (MPI_Comm comm, MPI_Request *request), (comm, request))
 WRAP(false, Isend,
@@ -80,11 +83,12 @@ __wrap_hshm_version(void)
 
 /* The leaders make the most of them: one among themselves. */
 static unsigned
-count_on(MPI_Comm comm, int groups)
+count_on(MPI_Comm comm, int groups, hshm_mpi_engine engine)
 {
     hshm_mpi_options options = HSHM_MPI_OPTIONS_INIT;
     options.size = MIB;
     options.group = rank % groups;
+    options.engine = engine;
     hshm_mpi *mpi = NULL;
     collectives = 0;
     counting = true;
@@ -100,7 +104,7 @@ count_on(MPI_Comm comm, int groups)
 }
 
 static void
-count(void)
+count(hshm_mpi_engine engine)
 {
     unsigned first = 0;
     for (int size = 1; size <= ranks; size *= 2) {
@@ -109,7 +113,9 @@ count(void)
         for (int groups = 1; groups <= 8 && some != MPI_COMM_NULL; groups *= 2) {
             if (rank == 0)
                 printf("%2d ranks, %d groups: ", size, groups);
-            const unsigned now = count_on(some, groups);
+            /* Where there are several nodes a window is made and freed, too. */
+            const unsigned windows = engine == HSHM_MPI_WINDOW && size > 1 && groups > 1 ? 2 : 0;
+            const unsigned now = count_on(some, groups, engine) - windows;
             first = first == 0 ? now : first;
             CHECK(now == first);
         }
@@ -224,7 +230,7 @@ main(int argc, char *argv[])
     (void)MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "count") == 0)
-        count();
+        count(argc > 2 && strcmp(argv[2], "window") == 0 ? HSHM_MPI_WINDOW : HSHM_MPI_MESSAGES);
     else if (strcmp(what, "kill") == 0)
         killed(argc > 2 ? argv[2] : NULL);
     else if (strcmp(what, "twin") == 0 && argc > 2)

@@ -52,6 +52,9 @@ options_that_differ(void)
     ONE_DIFFERS(chunk, 8192, "options.chunk");
     ONE_DIFFERS(backend, &backend, "mode");
     ONE_DIFFERS(allocator_options, &allocator, "min_block");
+    ONE_DIFFERS(name, "", "options.name");
+    ONE_DIFFERS(backend_id, 3, "options.backend_id");
+    ONE_DIFFERS(allocator_id, ((hshm_allocator_id){ 1, 7 }), "options.allocator_id");
     check_well();
 }
 
@@ -65,6 +68,13 @@ options_that_are_wrong(void)
     ONE_DIFFERS(reuse, HSHM_MPI_RECOVER, "without a name");
     ONE_DIFFERS(engine, (hshm_mpi_engine)9, "engine 9");
     ONE_DIFFERS(allocator, (hshm_allocator_kind)99, "allocator is 99");
+    hshm_backend_options backend = HSHM_BACKEND_OPTIONS_INIT;
+    hshm_allocator_options allocator = HSHM_ALLOCATOR_OPTIONS_INIT;
+    hshm_attach_options attach = HSHM_ATTACH_OPTIONS_INIT;
+    backend.struct_size = allocator.struct_size = attach.struct_size = 0;
+    ONE_DIFFERS(backend, &backend, "backend->struct_size is 0");
+    ONE_DIFFERS(allocator_options, &allocator, "allocator_options->struct_size is 0");
+    ONE_DIFFERS(attach, &attach, "attach->struct_size is 0");
     hshm_mpi_options options = options_for_test();
     options.size = 100;
     check_refused(&options, HSHM_E_INVAL, "too small");
@@ -77,6 +87,10 @@ options_that_are_wrong(void)
     hshm_mpi *mpi = NULL;
     CHECK_STATUS(hshm_mpi_open(MPI_COMM_NULL, NULL, &mpi), HSHM_E_INVAL, "MPI_COMM_NULL");
     CHECK_STATUS(hshm_mpi_open(MPI_COMM_WORLD, NULL, NULL), HSHM_E_INVAL, "ret_mpi");
+    /* On one rank: the others do not wait for it, but are told. */
+    options = options_for_test();
+    CHECK_STATUS(hshm_mpi_open(MPI_COMM_WORLD, &options, rank == ranks - 1 ? NULL : &mpi), HSHM_E_INVAL, "ret_mpi");
+    check_same_sentence();
     check_well();
 }
 

@@ -5,7 +5,7 @@
 
 #include "ranks.h"
 
-enum { LONGEST = 700 * 1024, CHUNK = 65536 };
+enum { LONGEST = 700 * 1024, CHUNK = 65536, HEADER = 4104 };
 
 static unsigned char *sent, *got;
 
@@ -23,7 +23,7 @@ open_for_moves(hshm_mpi_engine engine)
     options.size = 16 * MIB;
     options.chunk = CHUNK;
     options.engine = engine;
-    options.custom_header_size = 4096;
+    options.custom_header_size = HEADER;
     sent = malloc(LONGEST);
     got = malloc(LONGEST);
     CHECK(sent != NULL && got != NULL);
@@ -51,10 +51,10 @@ there_and_back(hshm_mpi *mpi, hshm_gptr there, size_t size, unsigned seed)
 static void
 sizes_with(hshm_mpi_engine engine)
 {
-    static const size_t sizes[] = {
-        0,    1,    7,         8,     63,        528,         529,         530,           4063,      4064,   4065,
-        4096, 8192, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 528, CHUNK + 529, 2 * CHUNK + 1, 2 * CHUNK, LONGEST
-    };
+    static const size_t sizes[] = { 0,         1,     7,         8,           63,          528,           529,
+                                    530,       3951,  3952,      3953,        4064,        4096,          8192,
+                                    CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 528, CHUNK + 529, 2 * CHUNK + 1, 2 * CHUNK,
+                                    LONGEST };
     hshm_mpi *mpi = open_for_moves(engine);
     for (uint32_t i = 0; i < hshm_mpi_nodes(mpi); i++) {
         const uint32_t node = (hshm_mpi_node(mpi) + i) % hshm_mpi_nodes(mpi);
@@ -69,6 +69,55 @@ sizes_with(hshm_mpi_engine engine)
     CHECK_OK(hshm_stats_get(hshm_mpi_allocator(mpi), &stats));
     CHECK(stats.live_blocks == 0);
     close_after_moves(mpi);
+}
+
+/* Nobody reaches another node's tables, by either engine, with a custom header behind them or not. */
+static void
+tables_with(hshm_mpi_engine engine)
+{
+    static const hshm_allocator_kind kinds[] = { HSHM_ALLOCATOR_STACK, HSHM_ALLOCATOR_SCALABLE_PAGE,
+                                                 HSHM_ALLOCATOR_THREAD_LOCAL };
+    for (unsigned i = 0; i < 6; i++) {
+        hshm_mpi_options options = options_for_test();
+        options.engine = engine;
+        options.allocator = kinds[i / 2];
+        options.custom_header_size = i % 2 == 0 ? 0 : 64;
+        (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
+        hshm_mpi *mpi = open_heaps(&options);
+        CHECK(hshm_last_status() == HSHM_E_TIMEOUT);
+        for (uint32_t node = 0; node < hshm_mpi_nodes(mpi); node++) {
+            hshm_gptr there = HSHM_GPTR_NULL;
+            uint64_t word = 1;
+            CHECK_OK(hshm_mpi_alloc(mpi, node, 1000, &there));
+            CHECK_OK(hshm_mpi_put(mpi, there, &word, sizeof word));
+            hshm_gptr tables = there;
+            for (tables.off = 8; tables.off < 4096; tables.off *= 2) {
+                CHECK_STATUS(hshm_mpi_get(mpi, tables, &word, sizeof word), HSHM_E_INVAL, "tables");
+                CHECK_STATUS(hshm_mpi_put(mpi, tables, &word, sizeof word), HSHM_E_INVAL, "tables");
+            }
+            if (options.custom_header_size != 0) {
+                const hshm_gptr header = hshm_mpi_header(mpi, node);
+                CHECK_OK(hshm_mpi_get(mpi, header, &word, sizeof word));
+                CHECK_STATUS(hshm_mpi_get(mpi, hshm_gptr_add(header, -1), &word, 8), HSHM_E_INVAL, "tables");
+            }
+            CHECK_OK(hshm_mpi_free(mpi, there));
+        }
+        CHECK_OK(hshm_mpi_fence(mpi));
+        CHECK_OK(hshm_check(hshm_mpi_allocator(mpi), 0, NULL));
+        CHECK_OK(hshm_mpi_close(&mpi));
+    }
+}
+
+static void
+tables_by_messages(void)
+{
+    tables_with(HSHM_MPI_MESSAGES);
+}
+
+static void
+tables_by_window(void)
+{
+    tables_with(HSHM_MPI_WINDOW);
 }
 
 static void
@@ -140,6 +189,44 @@ vectors_with(hshm_mpi_engine engine)
     close_after_moves(mpi);
 }
 
+/* Empty pieces have no address and no buffer; between others they change nothing. */
+static void
+empty_pieces(void)
+{
+    hshm_mpi *mpi = open_for_moves(HSHM_MPI_MESSAGES);
+    for (uint32_t node = 0; node < hshm_mpi_nodes(mpi); node++) {
+        hshm_gptr there = HSHM_GPTR_NULL;
+        CHECK_OK(hshm_mpi_alloc(mpi, node, 10016, &there));
+        hshm_gptr stale = there;
+        stale.generation++;
+        hshm_gptr nowhere = there;
+        nowhere.node = hshm_mpi_nodes(mpi);
+        const hshm_mpi_piece out[] = {
+            { HSHM_GPTR_NULL, NULL, 0 },
+            { there, sent, 8 },
+            { HSHM_GPTR_NULL, NULL, 0 },
+            { nowhere, NULL, 0 },
+            { hshm_gptr_add(there, 8), sent + 8, 8 },
+            { stale, sent, 0 },
+            { hshm_gptr_add(there, 16), sent + 16, 10000 },
+            { stale, NULL, 0 },
+        };
+        enum { PIECES = sizeof out / sizeof out[0] };
+        hshm_mpi_piece in[PIECES];
+        memcpy(in, out, sizeof in);
+        for (unsigned i = 0; i < PIECES; i++)
+            in[i].local = out[i].local == NULL ? NULL : got + ((unsigned char *)out[i].local - sent);
+        fill(sent, 10016, (unsigned)rank + node);
+        memset(got, 0, 10016);
+        CHECK_OK(hshm_mpi_putv(mpi, out, PIECES));
+        CHECK_OK(hshm_mpi_getv(mpi, in, PIECES));
+        CHECK(memcmp(sent, got, 10016) == 0);
+        CHECK_OK(hshm_mpi_putv(mpi, &out[2], 2)); /* nothing but empty ones */
+        CHECK_OK(hshm_mpi_free(mpi, there));
+    }
+    close_after_moves(mpi);
+}
+
 static void
 vectors_by_messages(void)
 {
@@ -190,6 +277,66 @@ many_requests(void)
     close_after_moves(mpi);
 }
 
+/*
+ * A rank begins puts of a node's and then computes: others' requests to that node must not wait for its next call to MPI.
+ * Its neighbour tells it through their own heap, without MPI, that it got through.  `run -c` has MPI's processes not reach
+ * into each other's memory, so that a message that is too long to be sent at once needs both sides.
+ */
+static void
+a_rank_that_computes(void)
+{
+    enum { BEGUN = 1, GOT = 2, SMALL = 200, PATIENCE_S = 60 };
+    static const size_t sizes[] = { 3951, 3952, 3953, 3960, 3984, 4000, 4032, 4048, 4064, 4096, 5000, 100000 };
+    enum { SIZES = sizeof sizes / sizeof sizes[0] };
+    hshm_mpi *mpi = open_for_moves(HSHM_MPI_MESSAGES);
+    int node_rank = 0;
+    (void)MPI_Comm_rank(hshm_mpi_node_comm(mpi), &node_rank);
+    const bool puts = hshm_mpi_node(mpi) == 1 && node_rank == 0;
+    const bool gets = hshm_mpi_node(mpi) == 1 && node_rank == 1;
+    int both = puts + gets;
+    (void)MPI_Allreduce(MPI_IN_PLACE, &both, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    CHECK(both == 2);
+    _Atomic uint64_t *word = hshm_allocator_custom_header(hshm_mpi_allocator(mpi), NULL);
+    for (unsigned i = 0; i <= SIZES; i++) {
+        if (puts) {
+            hshm_gptr there = HSHM_GPTR_NULL;
+            hshm_mpi_request request = NULL;
+            hshm_mpi_piece small[SMALL];
+            CHECK_OK(hshm_mpi_alloc(mpi, 0, 100000, &there));
+            for (unsigned k = 0; k < SMALL; k++)
+                small[k] = (hshm_mpi_piece){ hshm_gptr_add(there, 8 * (int64_t)k), sent + (size_t)8 * k, 8 };
+            fill(sent, 100000, i);
+            if (i < SIZES)
+                CHECK_OK(hshm_mpi_rput(mpi, there, sent, sizes[i], &request));
+            else
+                CHECK_OK(hshm_mpi_rputv(mpi, small, SMALL, &request));
+            *word = BEGUN;
+            for (unsigned ms = 0; *word != GOT; ms++) {
+                CHECK(ms < PATIENCE_S * 1000); /* else this test would hang */
+                (void)usleep(1000);
+            }
+            CHECK_OK(hshm_mpi_wait(mpi, &request));
+            CHECK_OK(hshm_mpi_get(mpi, there, got, i < SIZES ? sizes[i] : (size_t)8 * SMALL));
+            CHECK(memcmp(sent, got, i < SIZES ? sizes[i] : (size_t)8 * SMALL) == 0);
+            CHECK_OK(hshm_mpi_free(mpi, there));
+        } else if (gets) {
+            while (*word != BEGUN)
+                (void)usleep(100);
+            CHECK_OK(hshm_mpi_get(mpi, hshm_mpi_header(mpi, 0), got, 8));
+            *word = GOT;
+        }
+        CHECK_OK(hshm_mpi_fence(mpi));
+    }
+    close_after_moves(mpi);
+}
+
+/* Behind the custom header, and before data, which begin at a multiple of 64 at least: nobody's, and the owner alone knows it. */
+static hshm_gptr
+between(hshm_mpi *mpi, uint32_t node)
+{
+    return hshm_gptr_add(hshm_mpi_header(mpi, node), HEADER);
+}
+
 static void
 refusals(void)
 {
@@ -208,12 +355,19 @@ refusals(void)
         CHECK_STATUS(hshm_mpi_put(mpi, tables, sent, 8), HSHM_E_INVAL, NULL);
         CHECK_STATUS(hshm_mpi_get(mpi, tables, got, 200000), HSHM_E_INVAL, NULL);
         CHECK_STATUS(hshm_mpi_put(mpi, tables, sent, 200000), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_rput(mpi, tables, sent, 8, &request), HSHM_E_INVAL, "tables");
+        /* What only the owner knows. */
+        const hshm_gptr gap = between(mpi, node);
+        CHECK_STATUS(hshm_mpi_get(mpi, gap, got, 8), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_put(mpi, gap, sent, 8), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_get(mpi, gap, got, 200000), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_put(mpi, gap, sent, 200000), HSHM_E_INVAL, NULL);
         CHECK_STATUS(hshm_mpi_put(mpi, beyond, sent, 8), HSHM_E_INVAL, "do not lie");
         CHECK_STATUS(hshm_mpi_get(mpi, stale, got, 8), HSHM_E_NOTFOUND, "outlived");
         CHECK_STATUS(hshm_mpi_get(mpi, HSHM_GPTR_NULL, got, 8), HSHM_E_INVAL, "null");
         CHECK_STATUS(hshm_mpi_get(mpi, there, NULL, 8), HSHM_E_INVAL, "NULL");
         CHECK_STATUS(hshm_mpi_rget(mpi, there, got, 8, NULL), HSHM_E_INVAL, "NULL");
-        CHECK_OK(hshm_mpi_rput(mpi, tables, sent, 100000, &request));
+        CHECK_OK(hshm_mpi_rput(mpi, gap, sent, 100000, &request));
         CHECK_STATUS(hshm_mpi_wait(mpi, &request), HSHM_E_INVAL, NULL);
         CHECK(request == NULL);
         CHECK_OK(hshm_mpi_free(mpi, there));
@@ -233,9 +387,7 @@ own_failures_stay(void)
     hshm_mpi *mpi = open_for_moves(HSHM_MPI_MESSAGES);
     (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
     if (hshm_mpi_leader(mpi, hshm_mpi_node(mpi)) != rank || hshm_mpi_node(mpi) != 0) {
-        hshm_gptr nowhere = hshm_mpi_header(mpi, 0);
-        nowhere.off = 64;
-        CHECK_STATUS(hshm_mpi_get(mpi, nowhere, got, 8), HSHM_E_INVAL, NULL);
+        CHECK_STATUS(hshm_mpi_get(mpi, between(mpi, 0), got, 8), HSHM_E_INVAL, NULL);
         (void)hshm_set_last_error(HSHM_E_TIMEOUT, "mine");
     }
     CHECK_OK(hshm_mpi_fence(mpi));
@@ -326,10 +478,14 @@ a_leader_that_calls(void)
 const struct mpi_case move_cases[] = {
     { "sizes_by_messages", sizes_by_messages },
     { "sizes_by_window", sizes_by_window },
+    { "tables_by_messages", tables_by_messages },
+    { "tables_by_window", tables_by_window },
     { "window_refused", window_refused },
     { "vectors_by_messages", vectors_by_messages },
     { "vectors_by_window", vectors_by_window },
+    { "empty_pieces", empty_pieces },
     { "many_requests", many_requests },
+    { "a_rank_that_computes", a_rank_that_computes },
     { "refusals", refusals },
     { "own_failures_stay", own_failures_stay },
     { "pointers", pointers },
