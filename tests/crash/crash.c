@@ -38,8 +38,9 @@ struct place {
 enum { LESS = 4 }; /* it is the same code, in another layout */
 /* For tests/gpu: drivers that are none. */
 static const struct place places[] = {
-    { "dev 2M", HSHM_BACKEND_GPU_MALLOC, 2 << 20, false, 1 },
+    /* Not smaller: blocks of 256 bytes and more, and what is kept for the next ones, may fill 2 MiB. */
     { "dev 4M", HSHM_BACKEND_GPU_MALLOC, 4 << 20, false, 1 },
+    { "dev 8M", HSHM_BACKEND_GPU_MALLOC, 8 << 20, false, 1 },
     { "reg 256K", HSHM_BACKEND_GPU_SHM_MMAP, 256 << 10, false, 2 },
     { "dev 16M", HSHM_BACKEND_GPU_MALLOC, 16 << 20, false, 4 },
 };
