@@ -150,7 +150,8 @@ static const struct {
 static double
 measure(size_t kind, void (*run)(void), uint64_t *ret_peak)
 {
-    const hshm_backend_options options = lazy();
+    hshm_backend_options options = lazy();
+    options.nameless = kinds[kind].backend == HSHM_BACKEND_POSIX_SHM_MMAP; /* its processes are forked: they have it */
     check(hshm_backend_create(NULL, BACKEND_ID, kinds[kind].backend, 16 * MIB, heap_name, &options, NULL),
           "cannot create the backend");
     check(hshm_allocator_create(NULL, BACKEND_ID, id, kinds[kind].cut, sizeof(struct totals), NULL, &heap),
@@ -203,6 +204,7 @@ int
 main(void)
 {
     begin("allocator_by_workload");
+    has_threads = true;
     printf("Time for a block taken and freed, as a multiple of the fastest, whose time comes last:\n%-26s", "");
     for (size_t kind = 0; kind < KINDS; kind++)
         printf(" %13s", kinds[kind].name);

@@ -128,7 +128,9 @@ int
 main(void)
 {
     begin("high_frequency");
-    const hshm_backend_options options = lazy();
+    has_threads = true;
+    hshm_backend_options options = lazy();
+    options.nameless = true; /* nobody is to attach */
     check(hshm_backend_create(NULL, BACKEND_ID, HSHM_BACKEND_POSIX_SHM_MMAP, 32 * MIB, heap_name, &options, NULL),
           "cannot create the backend");
     check(hshm_allocator_create(NULL, BACKEND_ID, id, HSHM_ALLOCATOR_THREAD_LOCAL, 0, NULL, &heap),

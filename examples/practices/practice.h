@@ -43,6 +43,21 @@ begin(const char *name)
     atexit(leave_heap);
 }
 
+/*
+ * How a program ends in which something is not as it should be.  exit() lets go of the heap, under the hands of threads that
+ * still use it: a program with threads has a heap without a name (hshm_backend_options.nameless), of which the system leaves
+ * nothing, and says so here.
+ */
+static bool has_threads;
+
+static inline _Noreturn void
+give_up(void)
+{
+    if (has_threads)
+        _exit(EXIT_FAILURE);
+    exit(EXIT_FAILURE);
+}
+
 /* Go on only if things are as promised. */
 static inline void
 expect(bool holds, const char *what)
@@ -50,7 +65,7 @@ expect(bool holds, const char *what)
     if (holds)
         return;
     fprintf(stderr, "%s: %s\n", program_invocation_short_name, what);
-    exit(EXIT_FAILURE);
+    give_up();
 }
 
 /* Go on only if a call of the library went well. */
@@ -60,7 +75,7 @@ check(hshm_status status, const char *what)
     if (status == HSHM_OK)
         return;
     fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, hshm_last_error());
-    exit(EXIT_FAILURE);
+    give_up();
 }
 
 /* Run a function in a process of its own. */
