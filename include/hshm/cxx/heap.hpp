@@ -272,16 +272,13 @@ class heap
     static heap attach(std::nothrow_t, const char *url,
                        std::chrono::milliseconds wait = std::chrono::milliseconds::zero()) noexcept
     {
-        hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
-        options.timeout_ms = wait.count() > 0 ? static_cast<std::uint64_t>(wait.count()) : 0;
-        return attach(std::nothrow, HSHM_BACKEND_POSIX_SHM_MMAP, url, options);
+        return attach(std::nothrow, HSHM_BACKEND_POSIX_SHM_MMAP, url, waiting(wait));
     }
     /** To look at it only: what would change it throws HSHM_E_PERM, and its memory must not be written to. */
     static heap attach_read_only(const std::string &url,
                                  std::chrono::milliseconds wait = std::chrono::milliseconds::zero())
     {
-        hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
-        options.timeout_ms = wait.count() > 0 ? static_cast<std::uint64_t>(wait.count()) : 0;
+        hshm_attach_options options = waiting(wait);
         options.read_only = true;
         return attach(HSHM_BACKEND_POSIX_SHM_MMAP, url, options);
     }
@@ -447,8 +444,10 @@ class heap
      */
     template <class T> T *find(const char *name) const
     {
-        may_look(name);
-        return find<T>(std::nothrow, name);
+        T *found = find<T>(std::nothrow, name);
+        if (found == nullptr)
+            check_absent();
+        return found;
     }
     template <class T> T *find(std::nothrow_t, const char *name) const noexcept
     {
@@ -457,8 +456,10 @@ class heap
     /** The same for an array, and how many there are. */
     template <class T> T *find_array(const char *name, std::size_t *ret_count) const
     {
-        may_look(name);
-        return find_array<T>(std::nothrow, name, ret_count);
+        T *found = find_array<T>(std::nothrow, name, ret_count);
+        if (found == nullptr)
+            check_absent();
+        return found;
     }
     template <class T> T *find_array(std::nothrow_t, const char *name, std::size_t *ret_count) const noexcept
     {
@@ -475,8 +476,7 @@ class heap
     {
         using object = std::remove_cv_t<T>;
         for (int tries = 1;; tries++) {
-            may_look(name);
-            object *found = find<object>(std::nothrow, name);
+            object *found = find<object>(name);
             if (found != nullptr)
                 return found;
             if (hshm_last_status() == HSHM_E_KIND)
@@ -531,9 +531,10 @@ class heap
     /** Null if there is no such name, or if it holds no block. */
     void *find_block(const char *name) const
     {
-        may_look(name);
         void *found = nullptr;
-        return look(name, &found) == HSHM_OK ? found : nullptr;
+        if (hshm_name_get(handle_.get(), name, &found) != HSHM_OK)
+            check_absent();
+        return found;
     }
     /** False if there is no such name.  What it held stays. */
     bool remove_name(const char *name) const
@@ -657,6 +658,13 @@ class heap
         detail::check(status);
     }
 
+    static hshm_attach_options waiting(std::chrono::milliseconds wait) noexcept
+    {
+        hshm_attach_options options = HSHM_ATTACH_OPTIONS_INIT;
+        options.timeout_ms = wait.count() > 0 ? static_cast<std::uint64_t>(wait.count()) : 0;
+        return options;
+    }
+
     [[noreturn]] void refuse_header(std::size_t has, std::size_t wanted) const
     {
         const std::string which = std::to_string(id().major) + "." + std::to_string(id().minor);
@@ -758,19 +766,10 @@ class heap
         detail::throw_failure<detail::failed_call>(why.status(), why.what());
     }
 
-    hshm_status look(const char *name, void **ret_block) const noexcept
+    /* A look-up found nothing: because there is nothing of that kind, or because it could not look? */
+    static void check_absent()
     {
-        void *block = nullptr;
-        const hshm_status status = hshm_name_get(handle_.get(), name, &block);
-        if (status == HSHM_OK && ret_block != nullptr)
-            *ret_block = block;
-        return status;
-    }
-
-    void may_look(const char *name) const
-    {
-        const hshm_status status = look(name, nullptr);
-        if (status != HSHM_OK && status != HSHM_E_NOTFOUND)
+        if (hshm_last_status() != HSHM_E_NOTFOUND && hshm_last_status() != HSHM_E_KIND)
             detail::throw_last();
     }
 
@@ -782,7 +781,7 @@ class heap
     {
         const std::size_t before = detail::object_off<T>;
         void *block = nullptr;
-        if (look(name, &block) != HSHM_OK)
+        if (hshm_name_get(handle_.get(), name, &block) != HSHM_OK)
             return nullptr;
         const std::size_t size = hshm_usable_size(handle_.get(), block);
         unsigned char *first = static_cast<unsigned char *>(block) + before;
