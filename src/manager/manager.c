@@ -506,21 +506,10 @@ hshm_allocator_unregister(hshm_manager *manager, hshm_allocator_id allocator_id)
     return backend != NULL ? HSHM_OK : unknown_allocator(allocator_id);
 }
 
-/* The backend that has this handle, unregistered or not.  Only compares: the handle may be anything. */
-static hshm_backend *
-backend_of(const hshm_manager *manager, const hshm_allocator *allocator)
-{
-    for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
-        if (!backend->building && (backend->allocator == allocator || backend->forgotten == allocator))
-            return backend;
-    }
-    return NULL;
-}
-
 static hshm_status
 register_locked(hshm_manager *manager, hshm_allocator *allocator)
 {
-    hshm_backend *backend = backend_of(manager, allocator);
+    hshm_backend *backend = registry_find_handle(manager, allocator);
     if (backend == NULL)
         return fail(HSHM_E_NOTFOUND, "%p is no heap of a backend that is registered in this manager",
                     (const void *)allocator);

@@ -31,6 +31,8 @@ struct hshm_manager {
 
 hshm_backend *registry_find_backend(const hshm_manager *manager, hshm_backend_id id);
 hshm_backend *registry_find_allocator(const hshm_manager *manager, hshm_allocator_id id);
+/* The backend that has this handle, unregistered or not.  Only compares: the handle may be anything. */
+hshm_backend *registry_find_handle(const hshm_manager *manager, const hshm_allocator *allocator);
 /* The heap, unregistered or not, whose region begins there. */
 hshm_allocator *registry_find_at(const hshm_manager *manager, const void *region);
 void registry_add(hshm_manager *manager, hshm_backend *backend);

@@ -24,6 +24,16 @@ registry_find_allocator(const hshm_manager *manager, hshm_allocator_id id)
     return NULL;
 }
 
+hshm_backend *
+registry_find_handle(const hshm_manager *manager, const hshm_allocator *allocator)
+{
+    for (hshm_backend *backend = manager->backends; backend != NULL; backend = backend->next) {
+        if (!backend->building && (backend->allocator == allocator || backend->forgotten == allocator))
+            return backend;
+    }
+    return NULL;
+}
+
 hshm_allocator *
 registry_find_at(const hshm_manager *manager, const void *region)
 {
